@@ -1,0 +1,129 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestIDsSortByTimeOfReceipt(t *testing.T) {
+	base := time.Date(2026, 3, 14, 9, 12, 3, 0, time.UTC)
+	var ids []ID
+	for i := range 1000 {
+		ids = append(ids, NewID(base.Add(time.Duration(i/100)*time.Millisecond)))
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+		if got, want := id.Time(), base.Add(time.Duration(i/100)*time.Millisecond); !got.Equal(want) {
+			t.Fatalf("id %d is of %v, not %v", i, got, want)
+		}
+	}
+	if !slices.IsSorted(texts) || !slices.IsSortedFunc(ids, ID.Compare) {
+		t.Fatal("ids made in one order sort in another")
+	}
+}
+
+func TestIDsAreUniqueUnderConcurrency(t *testing.T) {
+	now := time.Now()
+	var mu sync.Mutex
+	seen := map[ID]bool{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 500 {
+				id := NewID(now)
+				mu.Lock()
+				if seen[id] {
+					t.Errorf("%s twice", id)
+				}
+				seen[id] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestParseIDTakesTheCanonicalFormOnly(t *testing.T) {
+	id := NewID(time.Now())
+	if got, err := ParseID(id.String()); err != nil || got != id {
+		t.Fatalf("ParseID(%s) = %s, %v", id, got, err)
+	}
+	for _, bad := range []string{"", "x", strings.ToLower(id.String()), id.String() + "0", id.String()[1:], strings.Repeat("U", 26), strings.Repeat("Z", 26)} {
+		if _, err := ParseID(bad); !errors.Is(err, ErrID) {
+			t.Errorf("ParseID(%q) = %v, not ErrID", bad, err)
+		}
+	}
+}
+
+func TestParseDigestTakesTheCanonicalFormOnly(t *testing.T) {
+	d := Sum([]byte("x"))
+	if got, err := ParseDigest(d.String()); err != nil || got != d {
+		t.Fatalf("ParseDigest(%s) = %s, %v", d, got, err)
+	}
+	for _, bad := range []string{"", strings.ToUpper(d.String()), d.String()[1:], d.String() + "00", strings.Repeat("g", 64)} {
+		if _, err := ParseDigest(bad); !errors.Is(err, ErrDigest) {
+			t.Errorf("ParseDigest(%q) = %v, not ErrDigest", bad, err)
+		}
+	}
+}
+
+func TestSealIsTheDigestOfTheDigests(t *testing.T) {
+	a, b := Sum([]byte("message")), Sum([]byte("envelope"))
+	if got, want := SealOf(a, b), Digest(sha256.Sum256(append(a[:], b[:]...))); got != want {
+		t.Fatalf("seal %s, want %s", got, want)
+	}
+	if SealOf(a, b) == SealOf(b, a) {
+		t.Fatal("the order of the parts does not matter to the seal")
+	}
+}
+
+// The JSON of these documents is read for decades: this test fails when a name or a form changes.
+func TestDocumentsKeepTheirForm(t *testing.T) {
+	id, _ := ParseID("01KAT3Q0V5X8J2M4N6P7R9S1TC")
+	at := time.Date(2026, 3, 14, 9, 12, 3, 5e6, time.UTC)
+	for _, c := range []struct {
+		doc  any
+		want string
+	}{
+		{Envelope{V: 1, ID: id, Received: at, Node: "main", Source: SourceSMTP, Listener: "relay", Mode: ModeRelay, Session: "s1",
+			Client: &Client{Address: "10.0.0.8", Port: 4711, Helo: "mail.acme.example", ESMTP: true}, TLS: &TLS{Version: "1.3", Cipher: "TLS_AES_128_GCM_SHA256"},
+			Completeness: Full, MailFrom: &Path{Address: "a@x.example"}, Rcpt: []Path{{Address: "b@y.example", Notify: "NEVER"}}, Body: "8BITMIME", Size: 5, BareLF: 1},
+			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","nonce":"00000000000000000000000000000000","received":"2026-03-14T09:12:03.005Z","node":"main","source":"smtp",` +
+				`"listener":"relay","mode":"relay","session":"s1","client":{"address":"10.0.0.8","port":4711,"helo":"mail.acme.example","esmtp":true},` +
+				`"tls":{"version":"1.3","cipher":"TLS_AES_128_GCM_SHA256"},"envelope":"full","mail_from":{"address":"a@x.example"},` +
+				`"rcpt":[{"address":"b@y.example","notify":"NEVER"}],"body":"8BITMIME","size":5,"sha256":"` + strings.Repeat("0", 64) + `","bare_lf":1}`},
+		{Supplement{V: 1, ID: id, Name: "delivery-1", Time: at, Delivery: &Delivery{Outcome: Refused, NextHop: "mx:25", Attempts: 1,
+			Recipients: []RecipientDelivery{{Address: "b@y.example", Outcome: Refused, Code: 550, Enhanced: "5.1.1", Text: "no such user", Time: at}}}},
+			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","name":"delivery-1","nonce":"00000000000000000000000000000000","time":"2026-03-14T09:12:03.005Z",` +
+				`"delivery":{"outcome":"refused","next_hop":"mx:25","attempts":1,"recipients":[{"address":"b@y.example","outcome":"refused","code":550,` +
+				`"enhanced":"5.1.1","text":"no such user","time":"2026-03-14T09:12:03.005Z"}]}}`},
+		{Act{V: 1, ID: id, Kind: ActSearch, Time: at, Node: "main", Actor: Actor{ID: "uid:0", Via: "cli"}, Detail: map[string]any{"typed": "x"}},
+			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","kind":"search","nonce":"00000000000000000000000000000000","time":"2026-03-14T09:12:03.005Z",` +
+				`"node":"main","actor":{"id":"uid:0","via":"cli"},"detail":{"typed":"x"}}`},
+		{Entry{V: 1, Kind: KindDropped, Time: at, Drop: &Drop{First: 3, Last: 4, Reason: "never acknowledged"}},
+			`{"v":1,"kind":"dropped","time":"2026-03-14T09:12:03.005Z","frame":0,"drop":{"first":3,"last":4,"reason":"never acknowledged"}}`},
+	} {
+		got, err := json.Marshal(c.doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != c.want {
+			t.Errorf("%T:\n got %s\nwant %s", c.doc, got, c.want)
+		}
+		back := reflect.New(reflect.TypeOf(c.doc))
+		if err := json.Unmarshal(got, back.Interface()); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(back.Elem().Interface(), c.doc) {
+			t.Errorf("%T does not come back as it was", c.doc)
+		}
+	}
+}
