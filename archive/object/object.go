@@ -2,7 +2,7 @@
 //
 // What it promises: a key is written once and keeps its bytes; returned means persisted; and nothing that is given only a Store, a
 // Publisher or a Protector can destroy. Destroying needs a Disposer, which is a type of its own so that it can be handed to one package.
-// Both drivers (file.go, s3.go) pass the one conformance suite in objecttest.
+// Both drivers (File, S3) pass the one conformance suite in objecttest. FORMAT.md describes what they write.
 package object
 
 import (
@@ -23,6 +23,7 @@ var (
 	ErrUnsupported = errors.New("not supported by this store")
 	ErrRange       = errors.New("range outside the object")
 	ErrKey         = errors.New("invalid object key")
+	ErrNoStore     = errors.New("there is no store") // the folder or bucket itself is absent; nothing makes one but Make
 )
 
 // Info describes one version of an object.
@@ -31,7 +32,7 @@ type Info struct {
 	Size    int64         // bytes
 	SHA256  record.Digest // zero where the store does not tell
 	Version string        // the store's version id; empty where it has none
-	Time    time.Time     // the store's own time of writing, UTC
+	Time    time.Time     // the store's own time of writing, UTC; from Create it may be off by seconds
 	Lock    Lock          // as far as the store tells
 	Marker  bool          // a delete marker: hides the object, holds nothing
 }
@@ -61,26 +62,45 @@ type Store interface {
 	// other than ErrConflict means that the object may or may not be there, and that to call again with the same bytes is safe.
 	Create(ctx context.Context, key string, body io.ReadSeeker, lock Lock) (Info, error)
 	// Open reads n bytes from off; n < 0 means to the end. A range that the object does not have is ErrRange, an absent object
-	// ErrNotFound: both at once, not at the first Read.
+	// ErrNotFound: both at once, not at the first Read. A body that ends too soon is an error other than io.EOF. The caller closes it.
 	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
 	// Stat is ErrNotFound where there is no object (or only a delete marker above it).
 	Stat(ctx context.Context, key string) (Info, error)
 	// List yields the objects whose key begins with prefix and is greater than after, in the byte order of keys, each once. It ends at
-	// the first error, which it yields.
+	// the first error, which it yields. What other hands put there under names that CheckKey refuses is passed over.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Info, error]
-	// Versions lists every version and delete marker of one key, newest first; a store without versions gives the one there is.
+	// Versions lists every version and delete marker of one key, newest first; a store without versions gives the one there is. A key
+	// that was never written has none, which is no error.
 	Versions(ctx context.Context, key string) ([]Info, error)
 }
 
-// Publisher replaces an object. Only two kinds of key are ever replaced: a log's derived checkpoint, and what is under state/.
+// Publisher replaces an object. Only two kinds of key are ever replaced: a log's derived checkpoint, and what is under state/; any other
+// is ErrKey (CheckReplace). A reader sees the old bytes or the new ones. nil means persisted.
 type Publisher interface {
 	Replace(ctx context.Context, key string, body []byte) error
 }
 
-// Protector only ever keeps longer.
+// Protector only ever keeps longer. A store that can't lock is ErrUnsupported.
 type Protector interface {
+	// Extend keeps every version of the object until then, or longer where it is kept longer already.
 	Extend(ctx context.Context, key string, until time.Time) error
+	// Hold puts every version under legal hold.
 	Hold(ctx context.Context, key string) error
+}
+
+// VersionReader reads a version that Versions gave, also where another version or a delete marker hides it. A store without versions has
+// the empty one.
+type VersionReader interface {
+	OpenVersion(ctx context.Context, key, version string, off, n int64) (io.ReadCloser, error)
+}
+
+// Keeper is all that may be done to a store short of destroying. It is what Open gives.
+type Keeper interface {
+	Store
+	VersionReader
+	Publisher
+	Protector
+	Close() error
 }
 
 // Disposer is the power to destroy: a capability of its own, with credentials of its own where the store has them.
