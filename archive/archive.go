@@ -1,0 +1,176 @@
+// Package archive takes records in and gives them out again: it seals them into packs, stores the packs, and commits to each record in
+// the ledger; it fetches, proves, verifies and rebuilds.
+//
+// What it promises: a record is released from local custody only after its pack is in the object store and its entry in the ledger. A
+// crash at any step is safe to run again, and none of the steps ever replaces or removes an object. The object store and the keys are
+// all that must survive; everything under data_dir can be made again from them, but for what is still in the spool.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/holdfast-archive/holdfast/archive/ledger"
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/pack"
+	"github.com/holdfast-archive/holdfast/archive/record"
+)
+
+// What callers tell apart with errors.Is.
+var (
+	ErrNotFound = errors.New("no such record")
+	ErrPending  = errors.New("record is in local custody, not yet in the archive")
+	ErrAltered  = errors.New("record is not what the ledger says it was")
+	ErrReadOnly = errors.New("archive is open for reading only")
+)
+
+// LogActs is the log that all nodes share.
+const LogActs = "acts"
+
+// NodeLog is the name of a node's own log.
+func NodeLog(node string) string { return "node-" + node }
+
+// Store is what the archive needs of an object store.
+type Store interface {
+	object.Store
+	object.VersionReader
+	object.Publisher
+}
+
+// Custody is the local custody that the archive empties. The spool is one.
+type Custody interface {
+	// Next gives the next settled record and blocks until there is one. TryNext gives nil where there is none now.
+	Next(ctx context.Context) (*record.Item, error)
+	TryNext(ctx context.Context) (*record.Item, error)
+	// Release says that the archive holds these.
+	Release(ctx context.Context, items []*record.Item) error
+	// Waiting gives the sequences, as ranges, that are in custody and not released.
+	Waiting() [][2]uint64
+	// Find gives a record that is in custody and not released, or nil.
+	Find(ctx context.Context, id record.ID) (*record.Item, error)
+}
+
+// Options are what an Archive is wired with.
+type Options struct {
+	Config   Config
+	Store    Store
+	Keys     *Keys
+	DataDir  string                       // catalog and packs on their way
+	Expiry   func(*record.Item) time.Time // zero: never
+	Keep     func(*record.Item) Keep      // nil: everything
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Now      func() time.Time
+}
+
+// Keep says what of a record is archived.
+type Keep int
+
+// What of a record is archived.
+const (
+	KeepAll      Keep = iota
+	KeepEnvelope      // refused mail: envelope and supplements, not the message
+	KeepNothing       // refused mail: an entry says that its sequence holds nothing
+)
+
+// Archive is one archive, as one node writes and reads it. Safe for concurrent use.
+type Archive struct {
+	cfg        Config
+	store      Store
+	keys       *Keys
+	init       record.Init // of the archive
+	recipients []age.Recipient
+	log        *ledger.Log // this node's
+	catalog    *catalog
+	packDir    string
+	expiry     func(*record.Item) time.Time
+	keep       func(*record.Item) Keep
+	slog       *slog.Logger
+	metrics    *metrics
+	now        func() time.Time
+	started    time.Time
+	packNo     int // by the sealing goroutine
+	readers    *packReaders
+
+	commitMu sync.Mutex // held while the ledger is ahead of the catalog
+
+	mu        sync.Mutex
+	custody   Custody                      // set by Run
+	recovered map[recoveredKey]*sealedPack // sealed before this start, their items not yet seen again in the spool
+}
+
+// Open opens an archive for a node that writes to it. Errors: ledger.ErrNoLog where there is no archive (nothing is made),
+// ErrWrongKey where it is another's.
+func Open(ctx context.Context, o Options) (*Archive, error) {
+	if o.Keys.Signer == nil {
+		return nil, fmt.Errorf("keys_dir %s: no %s: %w", o.Keys.Dir, fileSigner, ErrNoKeys)
+	}
+	init, err := readInit(ctx, o.Store, o.Keys)
+	if err != nil {
+		return nil, err
+	}
+	a := &Archive{
+		cfg: o.Config, store: o.Store, keys: o.Keys, init: *init, packDir: filepath.Join(o.DataDir, "packs"),
+		expiry: o.Expiry, keep: o.Keep, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
+	}
+	if a.keep == nil {
+		a.keep = func(*record.Item) Keep { return KeepAll }
+	}
+	if a.recipients, err = parseRecipients(init.Recipients, o.Config.Recipients); err != nil {
+		return nil, err
+	}
+	a.readers = &packReaders{store: o.Store, identities: o.Keys.Identities, damaged: a.damaged, open: map[string]*pack.Reader{}}
+	if err := os.MkdirAll(a.packDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	if a.catalog, err = openCatalog(filepath.Join(o.DataDir, "catalog.db"), init.Archive); err != nil {
+		return nil, err
+	}
+	if a.log, err = a.openLog(ctx, NodeLog(o.Config.Node)); err != nil {
+		return nil, errors.Join(err, a.catalog.close())
+	}
+	if err := a.catchUp(ctx, nil); err != nil {
+		return nil, errors.Join(err, a.log.Close(ctx), a.catalog.close())
+	}
+	a.metrics = newMetrics(o.Registry, a)
+	return a, nil
+}
+
+// damaged raises the alarm.
+func (a *Archive) damaged(e *record.Entry, err error) {
+	a.metrics.altered.Inc()
+	a.slog.Error("a record is not what the ledger says it was", "record", e.ID, "pack", e.Pack, "err", err)
+}
+
+// Close publishes what the ledger has not yet and closes the catalog. Run must have ended.
+func (a *Archive) Close(ctx context.Context) error {
+	return errors.Join(a.log.Close(ctx), a.catalog.close())
+}
+
+// Init is what the archive was made with.
+func (a *Archive) Init() record.Init { return a.init }
+
+// Encrypted says whether packs are.
+func (a *Archive) Encrypted() bool { return len(a.recipients) > 0 }
+
+// Readable says whether this node can read what it archives.
+func (a *Archive) Readable() bool { return !a.Encrypted() || len(a.keys.Identities) > 0 }
+
+// NextSequence is the spool sequence that follows the newest in this node's log: where a spool that is new must begin, so that no number is
+// given twice.
+func (a *Archive) NextSequence() (uint64, error) { return a.catalog.nextSequence(a.log.Name()) }
+
+// Has says whether a message is in the archive: committed, as far as this node has followed the ledger.
+func (a *Archive) Has(id record.ID) (bool, error) {
+	_, ok, err := a.catalog.find(id, "")
+	return ok, err
+}

@@ -1,0 +1,340 @@
+package archive
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+)
+
+// catalog is the local map from a record's id to its place in the archive. It is derived from the ledger and follows it commit by commit;
+// a catalog that is absent, damaged or of another archive is made again from the first entry.
+//
+// Buckets: "logs" and "packs" number the names that repeat; "records" maps an id (16 bytes), and for a late supplement id and name, to a
+// place; "cursor" has for each log the number of its entries that are in here, and the newest spool
+// sequence they name; "drops" has the first sequence of each dropped run.
+type catalog struct {
+	path string
+
+	mu sync.RWMutex // held for writing while db is replaced
+	db *bbolt.DB
+}
+
+// place is where a record's entry and bytes are.
+type place struct {
+	Log           string
+	Number        uint64 // of the entry in its log
+	Kind          record.Kind
+	Pack          string // object key
+	PackSHA256    record.Digest
+	Frame, Length int64
+}
+
+var (
+	bucketLogs    = []byte("logs")
+	bucketPacks   = []byte("packs")
+	bucketRecords = []byte("records")
+	bucketCursor  = []byte("cursor")
+	bucketDrops   = []byte("drops")
+	bucketMeta    = []byte("meta")
+)
+
+// kinds gives each kind of entry its byte in a place; the order is part of the file.
+var kinds = []record.Kind{record.KindInit, record.KindMessage, record.KindRefused, record.KindSupplement, record.KindAct, record.KindDropped}
+
+// openCatalog opens the catalog of one archive, or an empty one where the file is absent, unreadable or of another archive.
+func openCatalog(path, archiveID string) (*catalog, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("catalog: %w", err)
+	}
+	c, err := tryCatalog(path, archiveID)
+	if err == nil || errors.Is(err, bbolt.ErrTimeout) {
+		return c, err
+	}
+	// It can't be read: it is derived, so it goes, and the ledger makes it again.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("catalog %s is unreadable and can't be removed: %w", path, err)
+	}
+	return tryCatalog(path, archiveID)
+}
+
+func tryCatalog(path, archiveID string) (_ *catalog, err error) {
+	defer func() {
+		if r := recover(); r != nil { // bbolt panics on some kinds of damage
+			err = fmt.Errorf("catalog %s is damaged: %v", path, r)
+		}
+	}()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("catalog %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{bucketLogs, bucketPacks, bucketRecords, bucketCursor, bucketDrops, bucketMeta} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if have := meta.Get([]byte("archive")); have != nil && string(have) != archiveID {
+			return fmt.Errorf("catalog %s is of archive %s, not %s", path, have, archiveID)
+		}
+		return meta.Put([]byte("archive"), []byte(archiveID))
+	})
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &catalog{path: path, db: db}, nil
+}
+
+func (c *catalog) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.db.Close()
+}
+
+func (c *catalog) view(fn func(*bbolt.Tx) error) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.db.View(fn)
+}
+
+func (c *catalog) update(fn func(*bbolt.Tx) error) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.db.Update(fn)
+}
+
+// replace puts another catalog, of the same archive, in the place of this one. The other must not be used afterwards.
+func (c *catalog) replace(other *catalog) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := os.Rename(other.path, c.path); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	old := c.db
+	c.db = other.db
+	return errors.Join(syncDir(filepath.Dir(c.path)), old.Close())
+}
+
+// cursor is the number of a log's entries that are in the catalog.
+func (c *catalog) cursor(log string) (n uint64, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketCursor).Get([]byte(log)); len(v) == 8 {
+			n = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// add takes in entries of a log, the first of which has this number. Entries before the cursor are passed over, so that to add a commit
+// twice does no harm; a gap is an error.
+func (c *catalog) add(ctx context.Context, log string, first uint64, entries []record.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.update(func(tx *bbolt.Tx) error {
+		cursors := tx.Bucket(bucketCursor)
+		var cursor uint64
+		if v := cursors.Get([]byte(log)); len(v) == 8 {
+			cursor = binary.BigEndian.Uint64(v)
+		}
+		if first > cursor {
+			return fmt.Errorf("catalog: entries of %s from %d, but only %d are known", log, first, cursor)
+		}
+		logNo, err := number(tx.Bucket(bucketLogs), []byte(log))
+		if err != nil {
+			return err
+		}
+		var lastPack string
+		var packNo uint32
+		for i := range entries {
+			e, n := &entries[i], first+uint64(i)
+			if n < cursor {
+				continue
+			}
+			switch {
+			case e.Drop != nil:
+				err = tx.Bucket(bucketDrops).Put(dropKey(log, e.Drop.First), nil)
+			case e.Pack != "":
+				if e.Pack != lastPack {
+					if packNo, err = number(tx.Bucket(bucketPacks), append([]byte(e.Pack+"\x00"), e.PackSHA256[:]...)); err != nil {
+						return err
+					}
+					lastPack = e.Pack
+				}
+				err = tx.Bucket(bucketRecords).Put(recordKey(e.ID, e.Kind, e.Name), encodePlace(logNo, n, packNo, e))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := raise(cursors, seqKey(log), entries); err != nil {
+			return err
+		}
+		cursor = max(cursor, first+uint64(len(entries)))
+		return cursors.Put([]byte(log), binary.BigEndian.AppendUint64(nil, cursor))
+	})
+}
+
+// raise keeps the newest spool sequence that entries name.
+func raise(b *bbolt.Bucket, key []byte, entries []record.Entry) error {
+	var newest uint64
+	if v := b.Get(key); len(v) == 8 {
+		newest = binary.BigEndian.Uint64(v)
+	}
+	before := newest
+	for i := range entries {
+		newest = max(newest, entries[i].Seq)
+		if d := entries[i].Drop; d != nil {
+			newest = max(newest, d.Last)
+		}
+	}
+	if newest == before {
+		return nil
+	}
+	return b.Put(key, binary.BigEndian.AppendUint64(nil, newest))
+}
+
+func seqKey(log string) []byte { return []byte(log + "\x00seq") }
+
+func (c *catalog) nextSequence(log string) (n uint64, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketCursor).Get(seqKey(log)); len(v) == 8 {
+			n = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	return n + 1, err
+}
+
+// find gives the place of a record; of one of its late supplements where name is not empty. ok is false where the catalog has none.
+func (c *catalog) find(id record.ID, name string) (p place, ok bool, err error) {
+	kind := record.KindMessage
+	if name != "" {
+		kind = record.KindSupplement
+	}
+	err = c.view(func(tx *bbolt.Tx) error {
+		v := tx.Bucket(bucketRecords).Get(recordKey(id, kind, name))
+		if v == nil {
+			return nil
+		}
+		ok = true
+		return decodePlace(tx, v, &p)
+	})
+	return p, ok && err == nil, err
+}
+
+// supplements gives the places of all late supplements of a record, in the order of their names.
+func (c *catalog) supplements(id record.ID) (places []place, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		cur := tx.Bucket(bucketRecords).Cursor()
+		prefix := recordKey(id, record.KindSupplement, "")
+		for k, v := cur.Seek(prefix); k != nil && len(k) > len(prefix) && string(k[:len(prefix)]) == string(prefix); k, v = cur.Next() {
+			var p place
+			if err := decodePlace(tx, v, &p); err != nil {
+				return err
+			}
+			places = append(places, p)
+		}
+		return nil
+	})
+	return places, err
+}
+
+// has says whether what an item holds is in the archive already.
+func (c *catalog) has(log string, it *record.Item) (ok bool, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		switch {
+		case it.Drop != nil:
+			ok = hasKey(tx.Bucket(bucketDrops), dropKey(log, it.Drop.First))
+		case it.Supplement != nil:
+			ok = tx.Bucket(bucketRecords).Get(recordKey(it.ID, record.KindSupplement, it.Supplement.Name)) != nil
+		default:
+			ok = tx.Bucket(bucketRecords).Get(recordKey(it.ID, it.Kind, "")) != nil
+		}
+		return nil
+	})
+	return ok, err
+}
+
+// hasKey tells an empty value from an absent one.
+func hasKey(b *bbolt.Bucket, key []byte) bool {
+	k, _ := b.Cursor().Seek(key)
+	return string(k) == string(key)
+}
+
+// recordKey is the id; for a late supplement followed by its name.
+func recordKey(id record.ID, kind record.Kind, name string) []byte {
+	if kind != record.KindSupplement {
+		return id[:]
+	}
+	return append(append(id[:len(id):len(id)], 0), name...)
+}
+
+func dropKey(log string, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(log+"\x00"), seq)
+}
+
+// number gives a repeating name its number in a bucket, a new one where it has none. Numbers map back under a key of their own.
+func number(b *bbolt.Bucket, name []byte) (uint32, error) {
+	byName := append([]byte{'n'}, name...)
+	if v := b.Get(byName); len(v) == 4 {
+		return binary.BigEndian.Uint32(v), nil
+	}
+	seq, err := b.NextSequence()
+	if err != nil {
+		return 0, err
+	}
+	no := binary.BigEndian.AppendUint32(nil, uint32(seq))
+	if err := b.Put(byName, no); err != nil {
+		return 0, err
+	}
+	return uint32(seq), b.Put(append([]byte{'#'}, no...), name)
+}
+
+const placeSize = 1 + 4 + 8 + 4 + 8 + 8
+
+func encodePlace(logNo uint32, n uint64, packNo uint32, e *record.Entry) []byte {
+	b := make([]byte, 0, placeSize)
+	kind := byte(0)
+	for i, k := range kinds {
+		if k == e.Kind {
+			kind = byte(i)
+		}
+	}
+	b = append(b, kind)
+	b = binary.BigEndian.AppendUint32(b, logNo)
+	b = binary.BigEndian.AppendUint64(b, n)
+	b = binary.BigEndian.AppendUint32(b, packNo)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Frame))
+	return binary.BigEndian.AppendUint64(b, uint64(e.Length))
+}
+
+func decodePlace(tx *bbolt.Tx, v []byte, p *place) error {
+	if len(v) != placeSize || int(v[0]) >= len(kinds) {
+		return fmt.Errorf("catalog: a place of %d bytes", len(v))
+	}
+	p.Kind = kinds[v[0]]
+	p.Log = string(tx.Bucket(bucketLogs).Get(append([]byte{'#'}, v[1:5]...)))
+	p.Number = binary.BigEndian.Uint64(v[5:])
+	pack := tx.Bucket(bucketPacks).Get(append([]byte{'#'}, v[13:17]...))
+	if len(pack) <= len(p.PackSHA256) {
+		return errors.New("catalog: a place in no pack")
+	}
+	cut := len(pack) - len(p.PackSHA256)
+	p.Pack = string(pack[:cut-1])
+	copy(p.PackSHA256[:], pack[cut:])
+	p.Frame = int64(binary.BigEndian.Uint64(v[17:]))
+	p.Length = int64(binary.BigEndian.Uint64(v[25:]))
+	return nil
+}

@@ -1,0 +1,384 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-archive/holdfast/archive/ledger"
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/pack"
+	"github.com/holdfast-archive/holdfast/archive/record"
+)
+
+// packReaders keeps readers of the packs that were read last: each has looked at its pack's beginning and, where encrypted, its end.
+type packReaders struct {
+	store      Store
+	identities []age.Identity
+	damaged    func(e *record.Entry, err error) // told of every record that was not what its entry says
+
+	mu   sync.Mutex
+	open map[string]*pack.Reader
+	used []string // keys in open, the one opened last at the end
+}
+
+const maxReaders = 64
+
+// record reads one record from where its entry says it is, and checks it. Bytes are trusted by their digest, not by their place: where the
+// object is not what it was, or hidden behind a delete marker, its other versions are tried, and the alarm is raised all the same.
+func (p *packReaders) record(ctx context.Context, e *record.Entry) (*record.Item, error) {
+	r, err := p.reader(ctx, e.Pack)
+	var it *record.Item
+	if err == nil {
+		it, err = readChecked(ctx, r, e)
+	}
+	if err == nil || !isDamage(err) {
+		return it, err
+	}
+	p.damaged(e, err)
+	versions, verr := p.store.Versions(ctx, e.Pack)
+	if verr != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		if v.Marker {
+			continue
+		}
+		source := func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+			return p.store.OpenVersion(ctx, e.Pack, v.Version, off, n)
+		}
+		if r, verr := pack.Open(ctx, source, v.Size, p.identities...); verr == nil {
+			if it, verr := readChecked(ctx, r, e); verr == nil {
+				return it, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+// isDamage tells a pack that is not what it was from one that can't be reached or opened.
+func isDamage(err error) bool {
+	return isFault(err) || errors.Is(err, pack.ErrNotFound) || errors.Is(err, ErrAltered) || errors.Is(err, object.ErrNotFound)
+}
+
+// checkedAtOnce is up to how many bytes a message is read and hashed before any of it is shown. A larger one is hashed while it is read.
+const checkedAtOnce = 1 << 20
+
+func readChecked(ctx context.Context, r *pack.Reader, e *record.Entry) (*record.Item, error) {
+	name := ""
+	if e.Kind == record.KindSupplement {
+		name = e.Name
+	}
+	got, err := r.Read(ctx, pack.Place{Frame: e.Frame, Length: e.Length}, e.ID, name)
+	if err != nil {
+		return nil, err
+	}
+	it, err := got.Item()
+	if err != nil {
+		return nil, err
+	}
+	it.Seq = e.Seq
+	if got.MessageSize() <= checkedAtOnce {
+		seal, err := got.Seal()
+		if err != nil {
+			return nil, err
+		}
+		if seal != e.Seal {
+			return nil, fmt.Errorf("%s %s: seal %s, the ledger has %s: %w", e.Kind, e.ID, seal, e.Seal, ErrAltered)
+		}
+	}
+	return it, matches(e, it)
+}
+
+func (p *packReaders) reader(ctx context.Context, key string) (*pack.Reader, error) {
+	p.mu.Lock()
+	r := p.open[key]
+	p.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	info, err := p.store.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	r, err = pack.Open(ctx, func(ctx context.Context, off, n int64) (io.ReadCloser, error) { return p.store.Open(ctx, key, off, n) }, info.Size, p.identities...)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[key] == nil {
+		if len(p.used) >= maxReaders {
+			delete(p.open, p.used[0])
+			p.used = p.used[1:]
+		}
+		p.open[key] = r
+		p.used = append(p.used, key)
+	}
+	return r, nil
+}
+
+// entry reads the ledger entry of a place.
+func (a *Archive) entry(ctx context.Context, p place) (*record.Entry, error) {
+	r, err := a.reader(p.Log)
+	if err != nil {
+		return nil, err
+	}
+	for e, err := range r.Entries(ctx, p.Number) {
+		if err != nil {
+			return nil, err
+		}
+		return &e.Entry, nil
+	}
+	return nil, fmt.Errorf("entry %d of %s: %w", p.Number, p.Log, ledger.ErrRange)
+}
+
+// reader gives a reader of a log: of this node's own the one that also writes it.
+func (a *Archive) reader(log string) (*ledger.Reader, error) {
+	if log == a.log.Name() {
+		return a.log.Reader, nil
+	}
+	return ledger.NewReader(ledger.Config{Store: a.store, Log: log, Archive: a.init.Archive, Verifier: a.keys.verifierKey})
+}
+
+// Proof gives the C2SP tlog-proof of a record's entry, with the newest checkpoint. ErrPending where it is not committed yet.
+func (a *Archive) Proof(ctx context.Context, id record.ID) ([]byte, error) {
+	p, ok, err := a.catalog.find(id, "")
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		if _, err := a.fetchPending(ctx, id); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", id, ErrPending)
+	}
+	r, err := a.reader(p.Log)
+	if err != nil {
+		return nil, err
+	}
+	return r.Proof(ctx, p.Number)
+}
+
+// catchUp takes into the catalog what the ledger has and the catalog has not.
+func (a *Archive) catchUp(ctx context.Context, progress func(done, total uint64)) error {
+	return a.follow(ctx, a.catalog, progress)
+}
+
+func (a *Archive) follow(ctx context.Context, c *catalog, progress func(done, total uint64)) error {
+	log, total := a.log.Name(), a.log.Head().Size
+	from, err := c.cursor(log)
+	if err != nil {
+		return err
+	}
+	if from > total {
+		return fmt.Errorf("catalog knows %d entries of %s, the ledger has %d: %w", from, log, total, ledger.ErrMissing)
+	}
+	if from == total {
+		return nil
+	}
+	for commit, err := range a.log.Commits(ctx, from) {
+		if err != nil {
+			return err
+		}
+		entries := make([]record.Entry, len(commit.Entries))
+		for i := range commit.Entries {
+			entries[i] = commit.Entries[i].Entry
+		}
+		if err := c.add(ctx, log, commit.Header.First, entries); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(commit.Header.First+uint64(len(entries)), total)
+		}
+	}
+	return nil
+}
+
+// RebuildCatalog makes the catalog again from the ledger. The old one serves until the new one has all of it.
+func (a *Archive) RebuildCatalog(ctx context.Context, progress func(done, total uint64)) error {
+	path := a.catalog.path + ".new"
+	if err := removeIfThere(path); err != nil {
+		return fmt.Errorf("catalog: %w", err)
+	}
+	fresh, err := openCatalog(path, a.init.Archive)
+	if err != nil {
+		return err
+	}
+	err = a.follow(ctx, fresh, progress)
+	a.commitMu.Lock() // what is committed meanwhile goes into both
+	defer a.commitMu.Unlock()
+	if err == nil {
+		err = a.follow(ctx, fresh, nil)
+	}
+	if err != nil {
+		return errors.Join(err, fresh.close(), removeIfThere(path))
+	}
+	return a.catalog.replace(fresh)
+}
+
+// Logs names the logs whose records the index follows: for now this node's own.
+func (a *Archive) Logs() []string { return []string{a.log.Name()} }
+
+// Size is the number of entries that a log of this node has.
+func (a *Archive) Size(string) uint64 { return a.log.Head().Size }
+
+// Replayed is one entry and, where it was wanted, its record or why it can't be had.
+type Replayed struct {
+	N     uint64
+	Entry record.Entry
+	Item  *record.Item // its Body, where it has one, can be opened until the next entry is asked for
+	Err   error
+}
+
+// Replay gives the entries of a log from a number on, up to the newest, in order, and for those that want accepts the record itself, checked
+// against its entry; the message is checked while it is read. It ends at the first error of the ledger, which it yields. A record that can't
+// be read or is altered is given with its error, and Replay goes on with the next.
+func (a *Archive) Replay(ctx context.Context, log string, from uint64, want func(*record.Entry) bool) iter.Seq2[Replayed, error] {
+	return func(yield func(Replayed, error) bool) {
+		r, err := a.reader(log)
+		if err != nil {
+			yield(Replayed{}, err)
+			return
+		}
+		for commit, err := range r.Commits(ctx, from) {
+			if err != nil {
+				yield(Replayed{}, err)
+				return
+			}
+			for run := range runs(commit.Entries, from) {
+				if !a.replayRun(ctx, run, want, func(r Replayed) bool { return yield(r, nil) }) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// runs cuts a commit's entries, from a number on, where their pack changes.
+func runs(entries []ledger.Numbered, from uint64) iter.Seq[[]ledger.Numbered] {
+	return func(yield func([]ledger.Numbered) bool) {
+		for len(entries) > 0 {
+			n := 1
+			for n < len(entries) && entries[n].Entry.Pack == entries[0].Entry.Pack {
+				n++
+			}
+			run := entries[:n]
+			entries = entries[n:]
+			for len(run) > 0 && run[0].N < from {
+				run = run[1:]
+			}
+			if len(run) > 0 && !yield(run) {
+				return
+			}
+		}
+	}
+}
+
+// fewWanted is up to how many records of a pack are read one by one rather than with the whole pack.
+const fewWanted = 4
+
+// replayRun gives the entries of one pack.
+func (a *Archive) replayRun(ctx context.Context, run []ledger.Numbered, want func(*record.Entry) bool, yield func(Replayed) bool) bool {
+	wanted := make([]bool, len(run))
+	count := 0
+	for i := range run {
+		if run[i].Entry.Pack != "" && want(&run[i].Entry) {
+			wanted[i] = true
+			count++
+		}
+	}
+	if count > fewWanted {
+		return a.replayPack(ctx, run, wanted, yield)
+	}
+	for i := range run {
+		out := Replayed{N: run[i].N, Entry: run[i].Entry}
+		if wanted[i] {
+			out.Item, out.Err = a.replayOne(ctx, &run[i].Entry)
+		}
+		if !yield(out) {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Archive) replayOne(ctx context.Context, e *record.Entry) (*record.Item, error) {
+	it, err := a.readers.record(ctx, e)
+	if err != nil {
+		return nil, fmt.Errorf("%s in %s: %w", e.ID, e.Pack, err)
+	}
+	return checked(it), nil
+}
+
+// errStop ends a scan early.
+var errStop = errors.New("stop")
+
+// replayPack gives the entries of one pack in one pass over it.
+func (a *Archive) replayPack(ctx context.Context, run []ledger.Numbered, wanted []bool, yield func(Replayed) bool) bool {
+	at := map[recoveredKey]int{}
+	for i := range run {
+		at[keyOf(&run[i].Entry)] = i
+	}
+	next := 0
+	give := func(out Replayed) error {
+		next++
+		if !yield(out) {
+			return errStop
+		}
+		return nil
+	}
+	skipTo := func(end int, cause error) error { // entries whose records did not come by
+		for next < end {
+			out := Replayed{N: run[next].N, Entry: run[next].Entry}
+			if wanted[next] {
+				out.Err = fmt.Errorf("%s in %s: %w", out.Entry.ID, out.Entry.Pack, cause)
+			}
+			if err := give(out); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := a.scan(ctx, run[0].Entry.Pack, func(r *pack.Record) error {
+		i, ok := at[recoveredKey{id: r.ID, name: r.Name}]
+		if !ok || i < next {
+			return nil
+		}
+		if err := skipTo(i, pack.ErrNotFound); err != nil {
+			return err
+		}
+		out := Replayed{N: run[i].N, Entry: run[i].Entry}
+		if wanted[i] {
+			if out.Item, out.Err = r.Item(); out.Err == nil {
+				out.Item.Seq = out.Entry.Seq
+				if out.Err = matches(&out.Entry, out.Item); out.Err == nil {
+					out.Item = checked(out.Item)
+				}
+			}
+		}
+		return give(out)
+	})
+	if errors.Is(err, errStop) {
+		return false
+	}
+	if err == nil {
+		err = pack.ErrNotFound
+	}
+	return skipTo(len(run), err) == nil
+}
+
+func (a *Archive) scan(ctx context.Context, key string, fn func(*pack.Record) error) error {
+	body, err := a.store.Open(ctx, key, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = pack.Scan(body, a.keys.Identities, fn)
+	return err
+}

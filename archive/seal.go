@@ -1,0 +1,265 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/pack"
+	"github.com/holdfast-archive/holdfast/archive/record"
+)
+
+// A pack on its way, all in <data_dir>/packs, and what a crash leaves of each step:
+//
+//	<n>.open       being written; the records are still in the spool            → thrown away
+//	<n>.pack       whole, fsynced                                              → thrown away while <n>.json is missing
+//	<n>.json       its key and entries, fsynced, then the directory: sealed     → uploaded and committed by the next start, the same bytes
+//	the object     created in the store                                         → as above: to create the same bytes again succeeds
+//	the commit     the entries are in the ledger                                → the spool's records are released, both files removed
+//
+// So a pack is never written twice: an encrypted one would come out with other bytes.
+
+// maxOpen bounds the packs that are written to at once; one more seals the oldest.
+const maxOpen = 32
+
+// maxSealed bounds the packs that wait for the store. Behind it records wait in the spool, whose own limit then tells the clients.
+const maxSealed = 8
+
+// maxItems bounds the records of one pack: their entries must fit into one commit.
+const maxItems = 50_000
+
+// openPack is a pack that is being written.
+type openPack struct {
+	month    string // of expiry, "2033-11", or "never"
+	until    time.Time
+	base     string // path without suffix
+	file     *os.File
+	w        *pack.Writer
+	opened   time.Time
+	firstSeq uint64
+	received time.Time // of the first record: the day in the key
+	items    []*record.Item
+}
+
+// sealedPack is a whole one, on its way into the store. Its JSON is the file <n>.json.
+type sealedPack struct {
+	V       int            `json:"v"`
+	Key     string         `json:"key"` // empty: entries without a pack
+	SHA256  record.Digest  `json:"sha256,omitzero"`
+	Size    int64          `json:"size"`
+	Raw     int64          `json:"raw"` // bytes of mail in it, before compression
+	Until   time.Time      `json:"until,omitzero"`
+	Entries []record.Entry `json:"entries"`
+
+	base  string         // path without suffix
+	items []*record.Item // to release once committed; guarded by sealer.mu after recovery
+	done  bool           // committed; guarded by sealer.mu
+}
+
+// monthOf gives the part of the key that says when a pack may expire.
+func monthOf(until time.Time) string {
+	if until.IsZero() {
+		return "never"
+	}
+	return until.UTC().Format("2006-01")
+}
+
+func (a *Archive) newPack(it *record.Item, until time.Time) (*openPack, error) {
+	base := a.nextBase()
+	f, err := os.OpenFile(base+".open", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open pack: %w", err)
+	}
+	w, err := pack.NewWriter(f, pack.Options{Recipients: a.recipients})
+	if err != nil {
+		f.Close()
+		os.Remove(base + ".open")
+		return nil, fmt.Errorf("open pack: %w", err)
+	}
+	received := it.ID.Time()
+	return &openPack{month: monthOf(until), until: until, base: base, file: f, w: w, opened: a.now(), firstSeq: it.Seq, received: received}, nil
+}
+
+// nextBase gives the path, without suffix, of the next pack on its way. They sort by age.
+func (a *Archive) nextBase() string {
+	a.packNo++
+	return filepath.Join(a.packDir, fmt.Sprintf("%020d-%06d", a.started.UnixNano(), a.packNo))
+}
+
+// abandon throws an open pack away; its records are still in the spool.
+func (p *openPack) abandon() {
+	p.file.Close()
+	os.Remove(p.base + ".open")
+}
+
+// seal ends a pack and makes it durable: pack, fsync, rename, its entries beside it, fsync, fsync of the folder.
+func (a *Archive) seal(p *openPack) (*sealedPack, error) {
+	sum, err := p.w.Close()
+	if err != nil {
+		return nil, fmt.Errorf("seal pack: %w", err)
+	}
+	if err := errors.Join(p.file.Sync(), p.file.Close()); err != nil {
+		return nil, fmt.Errorf("seal pack: %w", err)
+	}
+	s := &sealedPack{V: record.Version, SHA256: sum.SHA256, Size: sum.Size, Raw: sum.Raw, Until: p.until, base: p.base, items: p.items}
+	s.Key = a.packKey(p, sum.SHA256)
+	for i, placed := range sum.Records {
+		it := p.items[i]
+		e := entryOf(it)
+		e.Seal, e.Frame, e.Length = placed.Seal, placed.Frame, placed.Length
+		e.Pack, e.PackSHA256 = s.Key, sum.SHA256
+		s.Entries = append(s.Entries, e)
+	}
+	if err := os.Rename(p.base+".open", p.base+".pack"); err != nil {
+		return nil, fmt.Errorf("seal pack: %w", err)
+	}
+	return s, s.save()
+}
+
+// save writes the entries beside the pack: with that it is sealed.
+func (s *sealedPack) save() error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	f, err := os.OpenFile(s.base+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	if err := os.Rename(s.base+".tmp", s.base+".json"); err != nil {
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	return syncDir(filepath.Dir(s.base))
+}
+
+// forget removes the local files of a pack that is committed.
+func (s *sealedPack) forget() error {
+	return errors.Join(os.Remove(s.base+".json"), removeIfThere(s.base+".pack"))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// packKey is packs/<expiry month>/<received day>/<node>-<first seq>-<sha256 prefix>.tar.zst[.age].
+func (a *Archive) packKey(p *openPack, sum record.Digest) string {
+	suffix := ".tar.zst"
+	if len(a.recipients) > 0 {
+		suffix += ".age"
+	}
+	return fmt.Sprintf("packs/%s/%s/%s-%d-%.16s%s", p.month, p.received.UTC().Format("2006/01/02"), a.cfg.Node, p.firstSeq, sum.String(), suffix)
+}
+
+// entryOf is the part of a record's entry that does not depend on its pack.
+func entryOf(it *record.Item) record.Entry {
+	e := record.Entry{V: record.Version, Kind: it.Kind, ID: it.ID, Seq: it.Seq}
+	switch {
+	case it.Envelope != nil:
+		e.Time = it.Envelope.Received
+	case it.Act != nil:
+		e.Time, e.Name, e.By = it.Act.Time, it.Act.Kind, it.Act.Actor.ID
+	case it.Supplement != nil:
+		e.Time, e.Name = it.Supplement.Time, it.Supplement.Name
+	}
+	e.Time = e.Time.UTC()
+	return e
+}
+
+// recoverPacks throws away what was not sealed and gives what was, oldest first.
+func recoverPacks(dir string) ([]*sealedPack, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("packs: %w", err)
+	}
+	var sealed []*sealedPack
+	for _, n := range names {
+		base, isJSON := strings.CutSuffix(filepath.Join(dir, n.Name()), ".json")
+		if !isJSON {
+			continue
+		}
+		text, err := os.ReadFile(base + ".json")
+		if err != nil {
+			return nil, fmt.Errorf("packs: %w", err)
+		}
+		s := &sealedPack{base: base}
+		if err := json.Unmarshal(text, s); err != nil {
+			return nil, fmt.Errorf("sealed pack %s.json: %w", base, err)
+		}
+		if s.Key != "" {
+			info, err := os.Stat(base + ".pack")
+			if err != nil {
+				return nil, fmt.Errorf("sealed pack: %w", err)
+			}
+			if info.Size() != s.Size {
+				return nil, fmt.Errorf("sealed pack %s.pack has %d bytes, %d were sealed", base, info.Size(), s.Size)
+			}
+		}
+		sealed = append(sealed, s)
+	}
+	for _, n := range names {
+		path := filepath.Join(dir, n.Name())
+		keep := slices.ContainsFunc(sealed, func(s *sealedPack) bool { return path == s.base+".json" || path == s.base+".pack" })
+		if !keep {
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("packs: %w", err)
+			}
+		}
+	}
+	return sealed, nil
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// upload puts a sealed pack into the store and its entries into the ledger. It tries until it succeeds, ctx ends, or the ledger is lost
+// to another process.
+func (a *Archive) upload(ctx context.Context, s *sealedPack) error {
+	if s.Key != "" {
+		if err := a.retry(ctx, "store pack", func() error { return a.create(ctx, s) }); err != nil {
+			return err
+		}
+	}
+	return a.retry(ctx, "commit", func() error { return a.commit(ctx, s) })
+}
+
+func (a *Archive) create(ctx context.Context, s *sealedPack) error {
+	f, err := os.Open(s.base + ".pack")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = a.store.Create(ctx, s.Key, f, a.lockUntil(s.Until))
+	return err
+}
+
+// lockUntil is the lock of a new pack. What is kept for ever is locked for a year at a time.
+func (a *Archive) lockUntil(until time.Time) object.Lock {
+	mode := a.cfg.Lock()
+	if mode == object.LockNone {
+		return object.Lock{}
+	}
+	if until.IsZero() {
+		until = a.now().AddDate(1, 0, 0)
+	}
+	return object.Lock{Mode: mode, Until: until.UTC()}
+}
