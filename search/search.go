@@ -1,0 +1,202 @@
+// Package search answers questions about the archive for people: it authorises, writes the act down, and only then looks.
+//
+// Nothing is searched or shown whose act is not in custody first.
+package search
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/audit"
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/document"
+	"github.com/holdfast-archive/holdfast/search/syntax"
+)
+
+// What callers tell apart with errors.Is; a query that can't be read is a *syntax.Error.
+var (
+	ErrCursor = errors.New("not a cursor of this search")
+	ErrSort   = errors.New("unknown order")
+)
+
+// DefaultLimit and MaxLimit bound the hits of one page.
+const (
+	DefaultLimit = 50
+	MaxLimit     = 1000
+)
+
+// Timeout bounds one search.
+const Timeout = 30 * time.Second
+
+// Request is one search as a person put it.
+type Request struct {
+	Query    string         // in the query language; empty: everything
+	Limit    int            // 0: DefaultLimit
+	Sort     index.Sort     // empty: index.ReceivedDesc
+	After    string         // Result.Next of the page before
+	Count    bool           // no hits, the total only
+	Location *time.Location // of dates without a zone; nil: UTC
+}
+
+// Result is the answer. Its JSON is what `holdfast search --json` prints.
+type Result struct {
+	Query           string    `json:"query"` // canonical form: what the machine understood
+	Total           uint64    `json:"total"`
+	CompleteThrough []Through `json:"complete_through"`
+	Hints           []string  `json:"hints"`
+	Hits            []Hit     `json:"hits"`
+	Next            string    `json:"next,omitempty"` // cursor of the next page; empty: this was the last
+}
+
+// Through says how far the index had come when it was asked: the log's entries before Seq are in it, the last of them of this time.
+type Through struct {
+	Log  string    `json:"log"`
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time,omitzero"`
+}
+
+// Hit is one record found.
+type Hit struct {
+	ID          record.ID     `json:"id"`
+	Received    time.Time     `json:"received"`
+	Sent        time.Time     `json:"sent,omitzero"`
+	From        []string      `json:"from"`
+	To          []string      `json:"to"`
+	Rcpt        []string      `json:"rcpt"`
+	Subject     string        `json:"subject"`
+	Size        int64         `json:"size"`
+	SHA256      record.Digest `json:"sha256"`
+	Attachments []string      `json:"attachments"`
+	Pending     bool          `json:"pending"` // in custody here, not yet committed to the archive
+}
+
+// Index answers queries. An index.Backend is one.
+type Index interface {
+	Search(ctx context.Context, r index.Request) (*index.Result, error)
+}
+
+// Service searches and views for people. Safe for concurrent use.
+type Service struct {
+	Index    Index
+	Archive  *archive.Archive
+	Audit    *audit.Log
+	Progress func() []Through // how far the index has come
+	Now      func() time.Time
+}
+
+// Search parses, writes the act, and asks the index. Errors: *syntax.Error, ErrCursor, ErrSort, audit.ErrNotRecorded, index.ErrTooBroad.
+func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Result, error) {
+	if r.Sort == "" {
+		r.Sort = index.ReceivedDesc
+	}
+	switch r.Sort {
+	case index.ReceivedDesc, index.ReceivedAsc, index.SentDesc, index.SentAsc, index.SizeDesc, index.SizeAsc:
+	default:
+		return nil, fmt.Errorf("sort %q: %w: received, sent or size, with - before it for the largest first", r.Sort, ErrSort)
+	}
+	if r.Limit <= 0 {
+		r.Limit = DefaultLimit
+	}
+	if r.Location == nil {
+		r.Location = time.UTC
+	}
+	after, err := parseCursor(r.After)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location})
+	if err != nil {
+		return nil, err
+	}
+	canonical := parsed.Query.String()
+	if err := s.Audit.Do(ctx, record.ActSearch, by, map[string]any{
+		"typed": r.Query, "canonical": canonical, "zone": r.Location.String(), "sort": r.Sort, "limit": r.Limit, "after": r.After, "count": r.Count,
+	}); err != nil {
+		return nil, err
+	}
+	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout}
+	if r.Count {
+		req.Limit = 0
+	}
+	through := s.Progress() // before the search: what it says is then surely in the answer
+	found, err := s.Index.Search(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("search %q: %w", r.Query, err)
+	}
+	return s.result(canonical, parsed.Hints, through, req, found)
+}
+
+func (s *Service) result(canonical string, hints []string, through []Through, req index.Request, found *index.Result) (*Result, error) {
+	res := &Result{Query: canonical, Total: found.Total, CompleteThrough: through, Hints: append([]string{}, hints...), Hits: make([]Hit, len(found.Hits))}
+	for i := range found.Hits {
+		h := &found.Hits[i]
+		archived, err := s.Archive.Has(h.ID)
+		if err != nil {
+			return nil, err
+		}
+		res.Hits[i] = Hit{
+			ID: h.ID, Received: h.Received, Sent: h.Sent, From: written(h.From), To: written(h.To), Rcpt: append([]string{}, h.Rcpt...),
+			Subject: h.Subject, Size: h.Size, SHA256: h.SHA256, Attachments: append([]string{}, h.Attachments...), Pending: !archived,
+		}
+	}
+	if n := len(found.Hits); n > 0 && n == req.Limit {
+		res.Next = formatCursor(found.Hits[n-1].Cursor)
+	}
+	return res, nil
+}
+
+// written gives addresses as people write them.
+func written(list []document.Address) []string {
+	out := make([]string, len(list))
+	for i, a := range list {
+		switch {
+		case a.Name == "":
+			out[i] = a.Address
+		case a.Address == "":
+			out[i] = a.Name
+		default:
+			out[i] = a.Name + " <" + a.Address + ">"
+		}
+	}
+	return out
+}
+
+// View writes the act and gives the record: from the archive, or from local custody where it is not committed yet. what names the part
+// that is shown ("message", "eml", "envelope", "attachment 2"). Errors: audit.ErrNotRecorded, archive.ErrNotFound, archive.ErrAltered.
+func (s *Service) View(ctx context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error) {
+	if err := s.Audit.Do(ctx, record.ActView, by, map[string]any{"record": id.String(), "what": what}); err != nil {
+		return nil, err
+	}
+	return s.Archive.Fetch(ctx, id)
+}
+
+// Proof writes the act and gives the C2SP tlog-proof of the record's entry. Errors as View's, and archive.ErrPending.
+func (s *Service) Proof(ctx context.Context, by record.Actor, id record.ID) ([]byte, error) {
+	if err := s.Audit.Do(ctx, record.ActProof, by, map[string]any{"record": id.String()}); err != nil {
+		return nil, err
+	}
+	return s.Archive.Proof(ctx, id)
+}
+
+// A cursor is opaque to those who hold it: sort key and id.
+func formatCursor(c index.Cursor) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.Key))
+	return base64.RawURLEncoding.EncodeToString(append(b, c.ID[:]...))
+}
+
+func parseCursor(s string) (*index.Cursor, error) {
+	if s == "" {
+		return nil, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(b) != 8+len(record.ID{}) {
+		return nil, fmt.Errorf("%q: %w", s, ErrCursor)
+	}
+	return &index.Cursor{Key: int64(binary.BigEndian.Uint64(b)), ID: record.ID(b[8:])}, nil
+}

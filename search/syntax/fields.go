@@ -1,0 +1,207 @@
+package syntax
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// property is a field in the text, with its operator.
+type property struct {
+	span
+	name string // as in fields
+	op   string // ":", "=", "<", ">", "<=", ">="
+	read func(p *parser, prop *property, v token) (query.Query, error)
+}
+
+type field struct {
+	read    func(p *parser, prop *property, v token) (query.Query, error)
+	ordered bool // < and > mean something
+}
+
+// fields has every field that is answered.
+var fields = map[string]field{
+	"subject":       {read: (*parser).textValue},
+	"body":          {read: (*parser).textValue},
+	"attachment":    {read: (*parser).textValue},
+	"from":          {read: (*parser).addressValue},
+	"to":            {read: (*parser).addressValue},
+	"cc":            {read: (*parser).addressValue},
+	"bcc":           {read: (*parser).addressValue},
+	"envfrom":       {read: (*parser).addressValue},
+	"rcpt":          {read: (*parser).addressValue},
+	"recipients":    {read: (*parser).addressValue},
+	"participants":  {read: (*parser).addressValue},
+	"sent":          {read: (*parser).timeValue, ordered: true},
+	"received":      {read: (*parser).timeValue, ordered: true},
+	"after":         {read: (*parser).afterValue},
+	"before":        {read: (*parser).beforeValue},
+	"newer_than":    {read: (*parser).newerValue},
+	"older_than":    {read: (*parser).olderValue},
+	"size":          {read: (*parser).sizeValue, ordered: true},
+	"larger":        {read: (*parser).largerValue},
+	"smaller":       {read: (*parser).smallerValue},
+	"hasattachment": {read: (*parser).attachedValue},
+	"has":           {read: (*parser).hasValue},
+	"msgid":         {read: (*parser).messageIDValue},
+	"rfc822msgid":   {read: (*parser).messageIDValue},
+	"id":            {read: (*parser).idValue},
+	"sha256":        {read: (*parser).sha256Value},
+}
+
+// laterFields are of the language, but can't be answered yet.
+var laterFields = []string{
+	"attachmenttext", "filetype", "thread", "list", "importance", "direction", "client", "tls", "auth", "spf", "dkim", "dmarc", "outcome",
+	"hold", "matter", "tag", "policy", "expires",
+}
+
+// otherNames are what other languages call a field of ours.
+var otherNames = map[string]string{
+	"filename": "attachment", "attachmentnames": "attachment", "date": "sent or received", "older": "before", "newer": "after",
+	"deliveredto": "rcpt", "sender": "from or envfrom", "recipient": "recipients", "author": "from", "message-id": "msgid",
+}
+
+// known finds a field, or refuses it.
+func (p *parser) known(t token) (*property, error) {
+	name := strings.ToLower(t.text)
+	nameAt := span{t.start, t.start + len(t.text)}
+	f, ok := fields[name]
+	switch {
+	case ok && !f.ordered && t.op != ":" && t.op != "=":
+		return nil, p.fail(t.span, fmt.Sprintf("%s has no order: %s", name, t.op), "write "+name+":value")
+	case ok:
+		return &property{span: t.span, name: name, op: t.op, read: f.read}, nil
+	case slices.Contains(laterFields, name) || strings.HasPrefix(name, "header."):
+		return nil, p.fail(nameAt, name+" is "+notYet, "")
+	}
+	hint := `put the text in quotes if no field is meant`
+	if other := otherNames[name]; other != "" {
+		hint = "here it is " + other
+	}
+	return nil, p.fail(nameAt, "unknown field "+t.text, hint)
+}
+
+// value reads one value of a field.
+func (p *parser) value(prop *property, v token) (query.Query, error) { return prop.read(p, prop, v) }
+
+func (p *parser) textValue(prop *property, v token) (query.Query, error) {
+	return p.words(query.Field(prop.name), v)
+}
+
+func (p *parser) attachedValue(_ *property, v token) (query.Query, error) {
+	switch strings.ToLower(v.text) {
+	case "true", "yes":
+		return query.Attached{Has: true}, nil
+	case "false", "no":
+		return query.Attached{Has: false}, nil
+	}
+	return nil, p.fail(v.span, fmt.Sprintf("%q is neither true nor false", v.text), "hasattachment:true or hasattachment:false")
+}
+
+func (p *parser) hasValue(_ *property, v token) (query.Query, error) {
+	if strings.ToLower(v.text) != "attachment" {
+		return nil, p.fail(v.span, fmt.Sprintf("has:%s is not known", v.text), "has:attachment")
+	}
+	return query.Attached{Has: true}, nil
+}
+
+func (p *parser) messageIDValue(_ *property, v token) (query.Query, error) {
+	if v.kind == tokenWord {
+		if i := strings.IndexByte(v.text, '*'); i >= 0 {
+			return nil, p.fail(span{v.start + i, v.start + i + 1}, "a wildcard in a Message-ID is "+notYet, "put the Message-ID in quotes if it has a *")
+		}
+	}
+	id := strings.TrimSpace(v.text)
+	for strings.HasPrefix(id, "<") || strings.HasSuffix(id, ">") { // as in the header, and as often as it was wrapped
+		id = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(id, "<"), ">"))
+	}
+	if id == "" {
+		return nil, p.fail(v.span, "an empty Message-ID", "")
+	}
+	return query.MessageID{Value: id}, nil
+}
+
+func (p *parser) idValue(_ *property, v token) (query.Query, error) {
+	id, err := record.ParseID(strings.ToUpper(v.text))
+	if err != nil {
+		return nil, p.fail(v.span, fmt.Sprintf("%q is not a record id", v.text), "26 letters and digits, as 01JD5Z3T8K4QW9XH2M7C6B0VNE")
+	}
+	return query.ID{ID: id}, nil
+}
+
+func (p *parser) sha256Value(_ *property, v token) (query.Query, error) {
+	d, err := record.ParseDigest(strings.ToLower(v.text))
+	if err != nil {
+		return nil, p.fail(v.span, fmt.Sprintf("%q is not a SHA-256", v.text), "64 hexadecimal digits, as sha256sum prints them")
+	}
+	return query.SHA256{Digest: d}, nil
+}
+
+func (p *parser) sizeValue(prop *property, v token) (query.Query, error) {
+	if low, high, ok := strings.Cut(v.text, ".."); ok {
+		if prop.op != ":" && prop.op != "=" {
+			return nil, p.fail(v.span, "a range where one size is asked for", "write size:1MB..2MB")
+		}
+		a, err := p.bytes(span{v.start, v.start + len(low)}, low, v)
+		if err != nil {
+			return nil, err
+		}
+		b, err := p.bytes(span{v.end - len(high), v.end}, high, v)
+		if err != nil {
+			return nil, err
+		}
+		if a > b {
+			return nil, p.fail(v.span, "a range that ends before it begins", "")
+		}
+		return query.Size{Min: a, Max: b}, nil
+	}
+	n, err := p.bytes(v.span, v.text, v)
+	if err != nil {
+		return nil, err
+	}
+	switch prop.op {
+	case "<":
+		if n == 0 {
+			return nil, p.fail(v.span, "nothing is smaller than 0 bytes", "")
+		}
+		return query.Size{Max: n - 1}, nil
+	case "<=":
+		return query.Size{Max: n}, nil
+	case ">":
+		return query.Size{Min: n + 1, Max: -1}, nil
+	case ">=":
+		return query.Size{Min: n, Max: -1}, nil
+	}
+	return query.Size{Min: n, Max: n}, nil
+}
+
+func (p *parser) largerValue(prop *property, v token) (query.Query, error) {
+	return p.sizeValue(&property{span: prop.span, op: ">"}, v)
+}
+
+func (p *parser) smallerValue(prop *property, v token) (query.Query, error) {
+	return p.sizeValue(&property{span: prop.span, op: "<"}, v)
+}
+
+// units in bytes: decimal ones as mail programs and the SI have them, binary ones with an i.
+var units = map[string]int64{
+	"": 1, "B": 1, "K": 1e3, "KB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
+}
+
+// bytes reads a whole number with a unit.
+func (p *parser) bytes(at span, s string, v token) (int64, error) {
+	if v.kind == tokenPhrase {
+		at = v.span
+	}
+	digits := strings.TrimRight(s, "KMGIBkmgib")
+	unit, ok := units[strings.ToUpper(s[len(digits):])]
+	n, err := strconv.ParseUint(digits, 10, 62)
+	if err != nil || !ok || strings.HasPrefix(digits, "+") || int64(n) > (1<<62)/unit {
+		return 0, p.fail(at, fmt.Sprintf("%q is not a size", s), "a whole number with a unit, as 1500, 20KB, 10MB or 10MiB")
+	}
+	return int64(n) * unit, nil
+}

@@ -1,0 +1,196 @@
+package syntax
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+var update = flag.Bool("update", false, "write testdata/golden.txt anew from its queries")
+
+var env = Env{Now: time.Date(2026, 11, 23, 23, 30, 15, 123456789, time.UTC), Location: time.FixedZone("CET", 3600)}
+
+// outcome is what the golden file has below a query: its canonical form and hints, or where and why it is refused.
+func outcome(text string) string {
+	parsed, err := Parse(text, env)
+	var e *Error
+	switch {
+	case errors.As(err, &e):
+		out := fmt.Sprintf("! %d+%d %s", e.Pos, e.Len, e.Msg)
+		if e.Hint != "" {
+			out += "\n? " + e.Hint
+		}
+		return out
+	case err != nil:
+		return err.Error()
+	}
+	out := "= " + parsed.Query.String()
+	for _, h := range parsed.Hints {
+		out += "\n? " + h
+	}
+	return out
+}
+
+// TestGolden reads testdata/golden.txt: blocks of a query ("> " and the text, with \n and \t escaped as in Go), what it means ("= ") or why
+// it is refused ("! position+length reason"), and hints ("? "). Lines with # are comments.
+func TestGolden(t *testing.T) {
+	data, err := os.ReadFile("testdata/golden.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	queries, text, want := 0, "", []string{}
+	check := func() {
+		if text == "" {
+			return
+		}
+		queries++
+		got := outcome(strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(text[2:]))
+		if w := strings.Join(want, "\n"); got != w && !*update {
+			t.Errorf("%s\ngot:\n%s\nwant:\n%s", text, got, w)
+		}
+		out.WriteString(text + "\n" + got + "\n")
+		text, want = "", nil
+	}
+	for sc := bufio.NewScanner(strings.NewReader(string(data))); sc.Scan(); {
+		switch line := sc.Text(); {
+		case strings.HasPrefix(line, "> "):
+			check()
+			text = line
+		case line == "" || strings.HasPrefix(line, "#"):
+			check()
+			out.WriteString(line + "\n")
+		default:
+			want = append(want, line)
+		}
+	}
+	check()
+	if queries < 80 {
+		t.Errorf("%d queries only", queries)
+	}
+	if *update {
+		if err := os.WriteFile("testdata/golden.txt", []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	deep := func(n int) string { return strings.Repeat("(", n) + "a" + strings.Repeat(")", n) }
+	for text, want := range map[string]struct {
+		pos int
+		msg string
+	}{
+		deep(MaxDepth):                           {-1, ""},
+		deep(MaxDepth + 1):                       {MaxDepth, "too deep"},
+		strings.Repeat("subject:(", 2) + "a":     {9, "a field (subject) among"},
+		"subject:" + deep(MaxDepth):              {-1, ""},
+		"subject:" + deep(MaxDepth+1):            {8 + MaxDepth, "too deep"},
+		strings.Repeat("(", 9000):                {MaxDepth, "too deep"},
+		strings.Repeat("(a) ", 100):              {-1, ""}, // side by side is not deep
+		strings.Repeat("-", 9000) + "a":          {1, "NOT twice"},
+		strings.Repeat("é", MaxLength):           {-1, ""},
+		strings.Repeat("é", MaxLength) + "x":     {MaxLength, "too long"},
+		strings.Repeat("a ", MaxLength/2) + "bc": {MaxLength, "too long"},
+		strings.Repeat("\xff", MaxLength+1):      {MaxLength, "too long"},
+		"é \xff":                                 {2, "not UTF-8"},
+		"\ufffd a":                               {0, "no letter"},
+		"a\x00b":                                 {1, "control character, U+0000"},
+		"é OR\u200b b":                           {4, "invisible character, U+200B"},
+		"a \u202eb":                              {2, "invisible character, U+202E"},
+	} {
+		_, err := Parse(text, env)
+		var e *Error
+		switch {
+		case want.pos < 0 && err != nil, want.pos >= 0 && err == nil:
+			t.Errorf("%.40q: %v", text, err)
+		case errors.As(err, &e) && (e.Pos != want.pos || !strings.Contains(e.Msg, want.msg)):
+			t.Errorf("%.40q: %v, want %q at %d", text, e, want.msg, want.pos)
+		}
+	}
+	long := strings.Repeat("word ", MaxLength)
+	if _, err := Parse(long, Env{MaxLength: len(long)}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Byte and rune positions name the same place.
+func TestPositions(t *testing.T) {
+	text := "größe 雪 (x OR y z)"
+	_, err := Parse(text, env)
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	if e.Byte != strings.Index(text, "z") || e.Pos != utf8.RuneCountInString(text[:e.Byte]) || e.Len != 1 {
+		t.Errorf("%+v", e)
+	}
+	if got := e.Error(); !strings.HasPrefix(got, "column 17: AND and OR side by side (write x OR (y z) or (x OR y) z)") {
+		t.Error(got)
+	}
+}
+
+func TestEmptyQueryIsEverything(t *testing.T) {
+	for _, text := range []string{"", " \t\n\u00a0"} {
+		if p, err := Parse(text, Env{}); err != nil || p.Query != (query.All{}) || p.Query.String() != "" {
+			t.Errorf("%q: %v, %v", text, p, err)
+		}
+	}
+}
+
+// Dates without a zone are of the searcher's zone, also where clocks change; the tree is in UTC.
+func TestTimesOfAZone(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := Env{Now: time.Date(2024, 3, 31, 12, 0, 0, 0, berlin), Location: berlin}
+	for text, want := range map[string]string{
+		"received:today":                     "received:2024-03-30T23:00:00Z..2024-03-31T21:59:59Z", // 23 hours
+		"received:yesterday":                 "received:2024-03-29T23:00:00Z..2024-03-30T22:59:59Z",
+		"received:2024-10-27":                "received:2024-10-26T22:00:00Z..2024-10-27T22:59:59Z", // 25 hours
+		"received:2024":                      "received:2023-12-31T23:00:00Z..2024-12-31T22:59:59Z",
+		"received:2024-03-31T12:00":          "received:2024-03-31T10:00:00Z..2024-03-31T10:00:59Z",
+		"received:2024-03-31T12:00Z":         "received:2024-03-31T12:00:00Z..2024-03-31T12:00:59Z",
+		"received>=2024-03-31T12:00:00.5":    "received>=2024-03-31T10:00:00.5Z",
+		"received:2024-03-31T12:00:00.5Z":    "received:2024-03-31T12:00:00.5Z..2024-03-31T12:00:00.599999999Z",
+		"received<2024-03-31T12:00:00+05:30": "received<2024-03-31T06:30:00Z",
+		"newer_than:1d":                      "received>=2024-03-30T11:00:00Z", // the same time of day
+		"newer_than:24h":                     "received>=2024-03-30T10:00:00Z",
+		"older_than:1m":                      "received<2024-02-29T11:00:00Z",
+		"older_than:1y":                      "received<2023-03-31T10:00:00Z",
+		"older_than:2w":                      "received<2024-03-17T11:00:00Z",
+	} {
+		p, err := Parse(text, env)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := p.Query.String(); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+		again(t, p.Query)
+	}
+}
+
+// again parses the canonical form, in another zone and at another time.
+func again(t *testing.T, q query.Query) {
+	t.Helper()
+	text := q.String()
+	p, err := Parse(text, Env{Now: time.Now(), Location: time.FixedZone("", -5*3600), MaxLength: len(text) + 1})
+	if err != nil {
+		t.Fatalf("canonical form %s: %v", text, err)
+	}
+	if !reflect.DeepEqual(p.Query, q) {
+		t.Fatalf("canonical form %s\nof %#v\nis %#v", text, q, p.Query)
+	}
+}

@@ -1,0 +1,162 @@
+package syntax
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// random gives a generator and prints its seed. HOLDFAST_SEED repeats a run.
+func random(t testing.TB) *rand.Rand {
+	seed, err := strconv.ParseUint(os.Getenv("HOLDFAST_SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
+
+var textFields = []query.Field{query.Anywhere, query.Subject, query.Body, query.Attachment}
+
+var addressFields = []query.Field{
+	query.From, query.To, query.Cc, query.Bcc, query.EnvFrom, query.Rcpt, query.Recipients, query.Participants,
+}
+
+// leaf makes a node as Parse can give it.
+func leaf(rng *rand.Rand) query.Query {
+	switch rng.IntN(9) {
+	case 0:
+		q := query.Text{Field: pick(rng, textFields...), Typed: pick(rng, "a", "Größe", "foo-bar", "o'neil", "漢字", "and", "w/5", "x_1", "AT&T", "ſtraße")}
+		q.Tokens = tokens(q.Typed)
+		return q
+	case 1:
+		q := query.Text{Field: pick(rng, textFields...), Quoted: true, Typed: pick(rng, "a", "a b", " a  b! ", "AND", "x:y", "(a OR b)", "real?", "NEAR(8)", "a\nb", "“a”", "-a")}
+		q.Tokens = tokens(q.Typed)
+		return q
+	case 2:
+		q := query.Text{Field: pick(rng, textFields...), Prefix: true, Typed: pick(rng, "a", "Rechn", "ſtr", "漢", "2024")}
+		q.Tokens = tokens(q.Typed)
+		return q
+	case 3:
+		q := query.Address{Field: pick(rng, addressFields...), Part: pick(rng, query.Whole, query.Domain, query.Name), Prefix: rng.IntN(3) == 0}
+		switch q.Part {
+		case query.Whole:
+			q.Value = pick(rng, "a@b", "alice@acme.com", "a.b+c=d@x.test", "o'neil@acme.com", "a@b@c.test", "é@münchen.de")
+			if !q.Prefix {
+				q.Value = pick(rng, q.Value, "john doe@acme.com", "a?b@acme.com", "-x@acme.com", "(a)@acme.com", "x@[127.0.0.1]")
+			}
+		case query.Domain:
+			q.Value = pick(rng, "acme.com", "localhost", "mail.acme.com", "münchen.de", "a-b.test")
+			if q.Prefix {
+				q.Value = pick(rng, q.Value, "acme.", "ac")
+			}
+		default:
+			q.Value = pick(rng, "alice", "john.doe", "o'neil", "foo-bar", "王小明", "a@b", "x.")
+			if !q.Prefix {
+				q.Value = pick(rng, q.Value, "what?", "a(b)", "a*b.c")
+			}
+		}
+		return q
+	case 4:
+		q := query.Time{Field: pick(rng, query.Sent, query.Received)}
+		from := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rng.Int64N(1<<62)) + time.Duration(rng.Int64N(1<<62)))
+		unit := pick(rng, 24*time.Hour, time.Second, time.Millisecond, 1)
+		from = from.Truncate(unit)
+		kind := rng.IntN(3)
+		if kind < 2 {
+			q.From = from
+		}
+		if kind > 0 {
+			q.Before = from.Add(time.Duration(1+rng.IntN(1000)) * unit)
+		}
+		return q
+	case 5:
+		low := rng.Int64N(1 << uint(rng.IntN(40)+1))
+		return query.Size{Min: low, Max: pick(rng, -1, low, low+1, low+rng.Int64N(1<<30))}
+	case 6:
+		return query.Attached{Has: rng.IntN(2) == 0}
+	case 7:
+		return query.MessageID{Value: pick(rng, "a@b", "a.b=c+d$e@host", "a b@c", "*@x", "-1", "a<b", "{x}@y", "~", "A@B")}
+	default:
+		if rng.IntN(2) == 0 {
+			return query.ID{ID: record.NewID(time.Now())}
+		}
+		return query.SHA256{Digest: record.Sum([]byte{byte(rng.IntN(256))})}
+	}
+}
+
+func tree(rng *rand.Rand, depth int) query.Query {
+	if depth == 0 || rng.IntN(4) == 0 {
+		return leaf(rng)
+	}
+	list := make([]query.Query, 2+rng.IntN(3))
+	for i := range list {
+		list[i] = tree(rng, depth-1)
+	}
+	switch rng.IntN(5) {
+	case 0, 1:
+		return query.NewAnd(list...)
+	case 2, 3:
+		return query.NewOr(list...)
+	default:
+		return query.Not{Query: list[0]}
+	}
+}
+
+// The canonical form of every tree parses back to that tree.
+func TestCanonicalFormIsTheTree(t *testing.T) {
+	rng := random(t)
+	for range 3000 {
+		again(t, tree(rng, rng.IntN(6)))
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		`a "b c" OR (d -e*)`, `from:(a@b.test OR acme.com) subject:"x y"`, `received:2024-01..2024-03 size>10MB`, `a W/5 b {c}`,
+		`msgid:<a@b> id:01M84ZWWG058T63Y93NXKZ1A80`, `older_than:7d has:attachment`, `“a” –b ：`, `from:john.d*@ to:@x. cc:".."`,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := Parse(text, env)
+		var e *Error
+		switch {
+		case errors.As(err, &e):
+			n := utf8.RuneCountInString(text)
+			if e.Pos < 0 || e.Len < 0 || e.Pos+e.Len > n || e.Byte > len(text) || e.Msg == "" || utf8.RuneCountInString(text[:e.Byte]) != e.Pos {
+				t.Fatalf("%+v in %d characters", e, n)
+			}
+			return
+		case err != nil:
+			t.Fatal(err)
+		}
+		query.Walk(p.Query, func(q query.Query) bool {
+			if text, ok := q.(query.Text); ok && (len(text.Tokens) == 0 || text.Prefix && len(text.Tokens) != 1) {
+				t.Fatalf("%#v", text)
+			}
+			return true
+		})
+		again(t, p.Query)
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	text := `from:acme.com subject:(invoice OR reminder) -has:attachment received:2024-01..2024-03 "annual report"`
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse(text, env); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
