@@ -71,6 +71,7 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 		return nil, err
 	}
 	r.archive = l.last.Checkpoint.Archive
+	r.mark = mark{l.last.Header.Commit, l.last.Header.First} // who reads first, mostly reads the end
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.publish(ctx, true)
@@ -105,8 +106,8 @@ func (l *Log) recover(ctx context.Context, newest uint64) error {
 	}
 	first := uint64(0)
 	if cp != nil {
-		if cp.Commit > newest {
-			return fmt.Errorf("%s: %w: the published checkpoint ends it", CommitKey(l.log, cp.Commit), ErrMissing)
+		if cp.Commit > newest { // published since: its writer is alive
+			return fmt.Errorf("log %s: %w", l.log, ErrLost)
 		}
 		l.edge, l.publishedSize, first = edge, cp.Size, cp.Commit
 	}

@@ -237,7 +237,7 @@ func TestFolder(t *testing.T) {
 	if sum.Commits != 7 || sum.Entries != 613 {
 		t.Errorf("%d commits, %d entries", sum.Commits, sum.Entries)
 	}
-	for n := range uint64(613) {
+	for n := uint64(0); n < 613; n += 17 {
 		text, err := r.Proof(t.Context(), n)
 		check(t, err)
 		_, _, err = CheckProof(text, testArchive, testLog, w.verifier)

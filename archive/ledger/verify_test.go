@@ -40,7 +40,7 @@ func TestFlips(t *testing.T) {
 	}
 	check(t, l.Close(t.Context()))
 	flip(t, small, 1)
-	flip(t, smallLog(t), 499)
+	flip(t, smallLog(t), 997)
 }
 
 func flip(t *testing.T, w *world, step int) {
@@ -263,7 +263,7 @@ func TestVerifyBesideWriter(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer done.Store(true)
-		for i := range 300 {
+		for i := range 60 {
 			w.clock.advance(30 * time.Second)
 			if _, err := l.Append(t.Context(), makeEntries(1+i%100, w.clock.Now()), nil); err != nil {
 				t.Error(err)
