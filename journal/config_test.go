@@ -1,0 +1,80 @@
+package journal
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/journal/smtpd"
+)
+
+func config() Config {
+	return Config{NextHop: "127.0.0.1:2600", Config: smtpd.Config{
+		Name: "relay", Address: "127.0.0.1:2525", TrustedNetworks: []string{"127.0.0.0/8"},
+	}}
+}
+
+func TestConfig(t *testing.T) {
+	for _, tc := range []struct {
+		change func(*Config)
+		want   []string // none: valid
+	}{
+		{func(c *Config) {}, nil},
+		{func(c *Config) { c.NextHop = "[::1]:25" }, nil},
+		{func(c *Config) { c.Mode, c.NextHop = record.ModeJournal, "" }, nil},
+		{func(c *Config) { c.NextHop = "" }, []string{`listener "relay": next_hop: empty`}},
+		{func(c *Config) { c.NextHop = "mail.example" }, []string{`next_hop: "mail.example" is not host:port`}},
+		{func(c *Config) { c.NextHop = ":25" }, []string{`next_hop: ":25" is not host:port`}},
+		{func(c *Config) { c.NextHop = "a:0" }, []string{`next_hop: "a:0": "0" is not a port`}},
+		{func(c *Config) { c.NextHop = c.Address }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},
+		{func(c *Config) { c.Mode = record.ModeJournal }, []string{`next_hop: "127.0.0.1:2600": nothing is forwarded in mode journal`}},
+		{func(c *Config) { c.Ack = "archive" }, []string{`ack: "archive" is not available yet`}},
+		{func(c *Config) { c.Name, c.NextHopTLS, c.KeepRefused, c.Ack = "", "must", "some", "no" }, []string{
+			"name:", `next_hop_tls: "must"`, `keep_refused: "some"`, `ack: "no"`,
+		}},
+	} {
+		c := config()
+		tc.change(&c)
+		err := c.Validate()
+		if len(tc.want) == 0 {
+			if err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		for _, want := range tc.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%+v: %v, want %q", c, err, want)
+			}
+		}
+	}
+}
+
+func TestKeepOf(t *testing.T) {
+	all, none, byDefault := config(), config(), config()
+	all.Name, all.KeepRefused = "all", KeepFull
+	none.Name, none.KeepRefused = "none", KeepNone
+	keep := KeepOf([]Config{all, none, byDefault})
+	item := func(listener string, outcome record.Outcome) *record.Item {
+		it := &record.Item{Kind: record.KindMessage, Envelope: &record.Envelope{Listener: listener}}
+		if outcome != "" {
+			it.Supplements = []record.SupplementDoc{{Supplement: record.Supplement{Delivery: &record.Delivery{Outcome: outcome}}}}
+		}
+		return it
+	}
+	for _, tc := range []struct {
+		listener string
+		outcome  record.Outcome
+		want     KeepRefused
+	}{
+		{"none", record.Refused, KeepNone}, {"all", record.Refused, KeepFull}, {"relay", record.Refused, KeepEnvelope},
+		{"gone", record.Refused, KeepEnvelope}, {"none", record.Delivered, KeepFull}, {"none", record.Unknown, KeepFull}, {"none", "", KeepFull},
+	} {
+		if got := keep(item(tc.listener, tc.outcome)); got != tc.want {
+			t.Errorf("%s %s: %s, want %s", tc.listener, tc.outcome, got, tc.want)
+		}
+	}
+	if got := keep(&record.Item{Kind: record.KindAct}); got != KeepFull {
+		t.Errorf("an act: %s", got)
+	}
+}

@@ -1,0 +1,245 @@
+package nexthop
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+)
+
+const (
+	bodyBuffer = 64 << 10        // what is collected before it is written: a smaller message goes out in one piece with its dot
+	bodyPause  = time.Second     // after this what there is goes out, so that the server sees a slow client move
+	lastWords  = 2 * time.Second // for a reply that may be there already when a write has failed
+)
+
+var buffers = sync.Pool{New: func() any { return new([bodyBuffer]byte) }}
+
+// body is the state of a message's body on its way.
+type body struct {
+	ctx     context.Context // for the writing
+	asked   bool            // Data was called
+	sent    bool            // DATA was sent on this connection, and its reply not read
+	begun   bool            // 354 came: from here on there is no second try
+	store   *[bodyBuffer]byte
+	buf     []byte // in store: stuffed, not yet written
+	flushed time.Time
+
+	hash     hash.Hash // of the copy, before dot-stuffing
+	size     int64     // of the same, bytes
+	eightBit bool      // 8-bit bytes went to a server without 8BITMIME
+	last     [2]byte   // the last two bytes
+	bareDot  bool      // the last byte is a dot behind a bare CR or LF
+}
+
+func (b *body) free() {
+	if b.store != nil {
+		buffers.Put(b.store)
+		b.store, b.buf = nil, nil
+	}
+}
+
+// Data begins the message: DATA is sent, and trace goes before the body. It does not wait for the reply, and has no error: what goes
+// wrong from here on, Finish says. ctx is for all that is done until then.
+func (t *Transaction) Data(ctx context.Context, trace Trace) {
+	b := &t.body
+	b.ctx, b.asked, b.flushed, b.hash = ctx, true, time.Now(), sha256.New()
+	if len(t.Accepted()) == 0 {
+		t.fail(fmt.Errorf("%w: no recipient was accepted", ErrUnavailable))
+	}
+	if t.over() {
+		return
+	}
+	b.store = buffers.Get().(*[bodyBuffer]byte)
+	b.buf = b.store[:0]
+	b.sent = t.c.send(ctx, t.pool.timeouts.Command, []byte("DATA\r\n")) == nil // a failure shows when the reply is read
+	t.Write(trace.appendReceived(nil))
+}
+
+// over says that nothing more can be sent of this message.
+func (t *Transaction) over() bool { return t.failed != nil || t.refusal != nil || t.ended }
+
+// Write sends a part of the body. It never fails and always takes all of p, so that nothing that happens to the next hop gets in the
+// way of custody. It may block as long as the next hop does, up to Timeouts.DataBlock for each 64 KiB.
+func (t *Transaction) Write(p []byte) (int, error) {
+	b := &t.body
+	if t.over() || !b.asked || len(p) == 0 {
+		return len(p), nil
+	}
+	b.hash.Write(p)
+	b.size += int64(len(p))
+	t.stuff(p)
+	if !t.over() && time.Since(b.flushed) > bodyPause {
+		t.flush(b.ctx)
+	}
+	return len(p), nil
+}
+
+// stuff doubles each dot at the start of a line (RFC 5321 section 4.5.2), a line being what follows CRLF and nothing else. A dot alone
+// on a line by a laxer reading ends the transaction with ErrSmuggling.
+func (t *Transaction) stuff(p []byte) {
+	b := &t.body
+	smuggled := b.bareDot && isNewline(p[0])
+	b.bareDot = false
+	done := 0 // p[:done] is in the buffer
+	for i := 0; i < len(p) && !smuggled; i++ {
+		n := bytes.IndexByte(p[i:], '.')
+		if n < 0 {
+			break
+		}
+		i += n
+		before, last := b.before(p, i)
+		switch {
+		case before == '\r' && last == '\n':
+			t.put(p[done:i])
+			t.put(p[i : i+1])
+			done = i
+		case !isNewline(last):
+		case i+1 < len(p):
+			smuggled = isNewline(p[i+1])
+		default:
+			b.bareDot = true
+		}
+	}
+	if smuggled {
+		t.fail(ErrSmuggling)
+		return
+	}
+	t.put(p[done:])
+	b.last[0], b.last[1] = b.before(p, len(p))
+}
+
+// before gives the two bytes before p[i].
+func (b *body) before(p []byte, i int) (byte, byte) {
+	switch i {
+	case 0:
+		return b.last[0], b.last[1]
+	case 1:
+		return b.last[1], p[0]
+	}
+	return p[i-2], p[i-1]
+}
+
+func isNewline(c byte) bool { return c == '\r' || c == '\n' }
+
+// put collects p, and writes out whatever fills the buffer.
+func (t *Transaction) put(p []byte) {
+	b := &t.body
+	for len(p) > 0 && !t.over() {
+		n := min(len(p), bodyBuffer-len(b.buf))
+		b.buf = append(b.buf, p[:n]...)
+		if p = p[n:]; len(b.buf) == bodyBuffer {
+			t.flush(b.ctx)
+		}
+	}
+}
+
+// flush writes out what is collected. A failure ends the transaction: with the reply that the server may have sent before it broke off.
+func (t *Transaction) flush(ctx context.Context) {
+	b := &t.body
+	if !t.start(ctx) {
+		return
+	}
+	if !t.last.caps.eightBit && !b.eightBit {
+		b.eightBit = !isASCII(b.buf)
+	}
+	err := t.c.send(ctx, t.pool.timeouts.DataBlock, b.buf)
+	b.buf, b.flushed = b.store[:0], time.Now()
+	if err == nil {
+		return
+	}
+	if reply, replyErr := t.c.answer(ctx, lastWords); replyErr == nil && !reply.ok() {
+		t.refusal = reply
+		t.drop()
+		return
+	}
+	t.fail(fmt.Errorf("%w: %s: in the body: %w", ErrUnavailable, t.target.Address, err))
+}
+
+// start waits for 354, and says whether the body may be written. A refusal of DATA is kept for Finish.
+func (t *Transaction) start(ctx context.Context) bool {
+	b := &t.body
+	if b.begun {
+		return true
+	}
+	var reply *Reply
+	err := t.attempt(ctx, func() (err error) {
+		if !b.sent {
+			if err := t.c.send(ctx, t.pool.timeouts.Command, []byte("DATA\r\n")); err != nil {
+				return lost{err}
+			}
+		}
+		b.sent = false
+		if reply, err = t.c.reply(ctx, t.pool.timeouts.DataInit); err == nil && reply.Code != 354 && reply.Code < 400 {
+			err = fmt.Errorf("%w: %s to DATA", errReply, reply.Error())
+		}
+		return asLost(err)
+	})
+	switch {
+	case err != nil:
+		t.fail(err)
+	case reply.Code != 354:
+		t.refusal = reply
+		t.release()
+	default:
+		b.begun = true
+	}
+	return b.begun
+}
+
+// Finish sends the final dot and waits for the reply. To be called once, after the whole body, and only when it is in custody.
+//
+// A reply is the next hop's last word: 2xx it is responsible now, 4xx or 5xx it is not. Without one the error is ErrUnknown where the
+// dot was sent, and otherwise, nothing having been delivered, ErrUnavailable or ErrSmuggling. The end of ctx ends the wait.
+func (t *Transaction) Finish(ctx context.Context) (*Reply, error) {
+	b := &t.body
+	if !b.asked || t.ended {
+		return nil, errors.New("nexthop: Finish without Data, or after the end")
+	}
+	if !t.over() && b.last != [2]byte{'\r', '\n'} {
+		t.Write([]byte("\r\n")) // a body by DATA ends with CRLF: RFC 5321 section 4.1.1.4
+	}
+	if !t.over() && len(b.buf) > bodyBuffer-3 {
+		t.flush(ctx)
+	}
+	if !t.over() && t.start(ctx) {
+		b.buf = append(b.buf, ".\r\n"...)
+		if t.flush(ctx); !t.over() {
+			t.await(ctx)
+		}
+	}
+	t.ended, t.finished = true, time.Now().UTC()
+	t.drop()
+	b.free()
+	switch {
+	case t.final != nil:
+		t.pool.metrics.replied(t.final.Code)
+		return t.final, nil
+	case t.refusal != nil:
+		t.pool.metrics.replied(t.refusal.Code)
+		return t.refusal, nil
+	}
+	t.pool.metrics.replied(0)
+	return nil, t.failed
+}
+
+// await reads the reply to the dot. A write that failed was not whole, so the dot was not sent by it; one that did not fail leaves all
+// to this reply.
+func (t *Transaction) await(ctx context.Context) {
+	reply, err := t.c.answer(ctx, t.pool.timeouts.Final)
+	var bye closing
+	switch {
+	case err == nil:
+		t.final = reply
+		t.c.dirty = !reply.ok() // a server that said no before the dot may have more to say: the reply to RSET must come next
+		t.release()
+	case errors.As(err, &bye):
+		t.final = bye.reply
+	default:
+		t.fail(fmt.Errorf("%w: %s: %w", ErrUnknown, t.target.Address, err))
+	}
+}
