@@ -129,13 +129,8 @@ func (a *Archive) entry(ctx context.Context, p place) (*record.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	for e, err := range r.Entries(ctx, p.Number) {
-		if err != nil {
-			return nil, err
-		}
-		return &e.Entry, nil
-	}
-	return nil, fmt.Errorf("entry %d of %s: %w", p.Number, p.Log, ledger.ErrRange)
+	e, err := r.Entry(ctx, p.Number)
+	return &e.Entry, err
 }
 
 // reader gives a reader of a log: of this node's own the one that also writes it.

@@ -159,7 +159,6 @@ const (
 	ActSearch  = "search"
 	ActView    = "view"
 	ActImport  = "import"
-	ActVerify  = "verify"
 	ActRebuild = "rebuild"
 	ActProof   = "proof"
 )
