@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/search"
+)
+
+func searchCommand(o *options) *cobra.Command {
+	var limit int
+	var sort, zone, after string
+	var count bool
+	cmd := &cobra.Command{
+		Use:   "search QUERY",
+		Short: "Find records",
+		Long: `Find records by a query: words, "phrases", AND OR NOT and parentheses, fields such as from: to: rcpt: subject: sent: received:
+size: hasattachment: msgid: sha256:, prefix*. The search is an act in the ledger before it is carried out.`,
+		Example: `  holdfast search 'merger plan'
+  holdfast search 'from:acme.example sent:2026-03 hasattachment:yes' --json
+  holdfast search 'subject:"second draft" OR subject:timetable' --count`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(o.config)
+			if err != nil {
+				return err
+			}
+			c, err := connect(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			query := strings.Join(args, " ")
+			v := url.Values{"q": {query}, "limit": {strconv.Itoa(limit)}, "sort": {sort}, "after": {after}, "tz": {zone}}
+			if count {
+				v.Set("count", "1")
+			}
+			body, err := c.do(cmd.Context(), http.MethodGet, "/search", v, nil)
+			if err != nil {
+				var p *problemError
+				if errors.As(err, &p) && p.Pos != nil {
+					fmt.Fprintln(os.Stderr, underline(query, p.Problem))
+				}
+				return errors.Join(exitOf(err), c.close())
+			}
+			err = printResult(cmd.OutOrStdout(), body, o.json, count)
+			return errors.Join(err, body.Close(), c.close())
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", search.DefaultLimit, "hits to print")
+	cmd.Flags().StringVar(&sort, "sort", "-received", "order: received, sent or size, with - before it for the largest first")
+	cmd.Flags().BoolVar(&count, "count", false, "print the number of hits only")
+	cmd.Flags().StringVar(&zone, "tz", "UTC", "time zone of dates in the query")
+	cmd.Flags().StringVar(&after, "after", "", "the page that follows: next of the page before")
+	return addJSON(cmd, o)
+}
+
+func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
+	if asJSON {
+		_, err := io.Copy(w, body)
+		return err
+	}
+	var res search.Result
+	if err := json.NewDecoder(body).Decode(&res); err != nil {
+		return err
+	}
+	if count {
+		_, err := fmt.Fprintln(w, res.Total)
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, h := range res.Hits {
+		pending := ""
+		if h.Pending {
+			pending = "  pending"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d%s\n", h.ID, h.Received.Local().Format("2006-01-02 15:04"), short(strings.Join(h.From, ", "), 32), short(h.Subject, 60), h.Size, pending)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, hint := range res.Hints {
+		fmt.Fprintln(w, "hint:", hint)
+	}
+	through := make([]string, len(res.CompleteThrough))
+	for i, c := range res.CompleteThrough {
+		through[i] = fmt.Sprintf("entry %d of %s", c.Seq, c.Log)
+		if !c.Time.IsZero() {
+			through[i] += c.Time.Local().Format(", 2006-01-02 15:04:05")
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d found, read as: %s; complete through %s\n", res.Total, res.Query, strings.Join(through, "; "))
+	return err
+}
+
+// short cuts a text for a column, and makes control characters harmless to a terminal.
+func short(s string, n int) string {
+	runes := []rune(s)
+	if len(runes) > n {
+		runes = append(runes[:n-1], '…')
+	}
+	for i, r := range runes {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			runes[i] = ' '
+		}
+	}
+	return string(runes)
+}
+
+func getCommand(o *options) *cobra.Command {
+	var eml, envelope, text bool
+	cmd := &cobra.Command{
+		Use:   "get ID",
+		Short: "Print a record: the message, its envelope, or its text",
+		Long: `Print a record. --eml (the default) gives the received bytes exactly; --envelope what was seen of its way, with the delivery and
+the ledger entry; --text what a reader sees. The view is an act in the ledger before anything is shown.`,
+		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := "/eml"
+			switch {
+			case envelope:
+				path = ""
+			case text:
+				path = "/text"
+			}
+			return download(cmd, o, args[0], path)
+		},
+	}
+	cmd.Flags().BoolVar(&eml, "eml", false, "the received bytes (default)")
+	cmd.Flags().BoolVar(&envelope, "envelope", false, "envelope, supplements and ledger entry, as JSON")
+	cmd.Flags().BoolVar(&text, "text", false, "header and text, as a reader sees them")
+	cmd.MarkFlagsMutuallyExclusive("eml", "envelope", "text")
+	return addJSON(cmd, o)
+}
+
+func proofCommand(o *options) *cobra.Command {
+	return addJSON(&cobra.Command{
+		Use:   "proof ID",
+		Short: "Print the proof that a record is in the ledger",
+		Long: `Print a C2SP tlog-proof: the record's entry, its inclusion proof and the signed checkpoint. Whoever has the archive's public key
+(ledger.pub in keys_dir) can check it with any transparency-log library.`,
+		Example: "  holdfast proof 01KAT3Q0V5X8J2M4N6P7R9S1TC > record.tlog-proof",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return download(cmd, o, args[0], "/proof") },
+	}, o)
+}
+
+// download prints one part of a record.
+func download(cmd *cobra.Command, o *options, idText, part string) error {
+	id, err := record.ParseID(idText)
+	if err != nil {
+		return usage(err)
+	}
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	c, err := connect(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	body, err := c.do(cmd.Context(), http.MethodGet, "/records/"+id.String()+part, nil, nil)
+	if err != nil {
+		return errors.Join(exitOf(err), c.close())
+	}
+	if o.json && part != "" { // what is not JSON by itself becomes a string in it
+		text, err := io.ReadAll(body)
+		if err == nil {
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"id": id.String(), strings.TrimPrefix(part, "/"): string(text)})
+		}
+		return errors.Join(err, body.Close(), c.close())
+	}
+	_, err = io.Copy(cmd.OutOrStdout(), body)
+	return errors.Join(err, body.Close(), c.close())
+}
+
+// quietly bounds how often a plain line of progress is printed where there is no terminal.
+const quietly = 15 * time.Second

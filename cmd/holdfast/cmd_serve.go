@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/web"
+)
+
+// How long a stop may take: messages under way, then sealing and committing.
+const (
+	graceData    = 10 * time.Second
+	graceArchive = 30 * time.Second
+)
+
+func serveCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Take mail, pass it on, keep it",
+		Long: `Run the listeners, the archive, the index and the web page until SIGTERM or SIGINT. Without a configuration file: embedded defaults
+under ./holdfast-data, on loopback only, and an archive is made there if there is none.`,
+		Example: "  holdfast serve --config /etc/holdfast/holdfast.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(o.config)
+			if err != nil {
+				return err
+			}
+			if cfg.embedded && !exists(cfg.DataDir) {
+				made, err := initArchive(cmd, cfg, archive.InitOptions{})
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stderr, "holdfast: no configuration and no archive: made archive %s in %s, keys in %s\n", made.Archive, cfg.DataDir, cfg.KeysDir)
+			}
+			s, err := startServer(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			return s.wait(cmd.Context())
+		},
+	}
+}
+
+// server is a node with its listeners.
+type server struct {
+	node *node
+	mail *listeners
+	http []*http.Server
+	web  string // address of the page
+}
+
+// startServer opens the archive, probes the store, and listens. What it has opened when something fails it closes again.
+func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
+	if len(cfg.Listeners) == 0 {
+		return nil, fmt.Errorf("%w %s: no listeners", errConfig, cfg.name())
+	}
+	n, err := openNode(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{node: n}
+	n.start()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if err := probeStore(ctx, n, cfg); err != nil {
+		return nil, err
+	}
+	if s.mail, err = listen(cfg.Listeners, n.spool, n.log, n.reg, n.fail); err != nil {
+		return nil, err
+	}
+	if err := s.listenWeb(cfg); err != nil {
+		return nil, err
+	}
+	socket, err := listenSocket(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	s.http = append(s.http, serveSocket(socket, n.services()))
+	n.log.Info("ready", "web", s.web, "listeners", s.mail.addrs, "archive", cfg.Archive.Store, "encrypted", n.archive.Encrypted())
+	return s, nil
+}
+
+// probeStore tries what the archive rests on, before mail is taken.
+func probeStore(ctx context.Context, n *node, cfg *config) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	report, err := object.Probe(ctx, n.store, cfg.Archive.Config)
+	if err != nil {
+		return fmt.Errorf("probe of %s: %w", cfg.Archive.Store, err)
+	}
+	n.log.Info("store probed", "worm", report.WORM, "weak", report.Weak)
+	for _, left := range report.Leftovers {
+		n.log.Warn("the probe could not remove what it made", "object", left)
+	}
+	return nil
+}
+
+func (s *server) listenWeb(cfg *config) error {
+	l, err := net.Listen("tcp", cfg.Web.Address)
+	if err != nil {
+		return fmt.Errorf("web.address: %w", err)
+	}
+	s.web = l.Addr().String()
+	srv := &http.Server{
+		Handler: web.Handler(s.node.services(), map[string]http.Handler{
+			"GET /metrics": promhttp.HandlerFor(s.node.reg, promhttp.HandlerOpts{}),
+			"GET /healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") }),
+			"GET /readyz":  http.HandlerFunc(s.ready),
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
+	s.http = append(s.http, srv)
+	go srv.Serve(l)
+	return nil
+}
+
+// ready says whether mail would be accepted.
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.node.spool.Ready(0); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// wait serves until ctx ends or the node fails, and stops.
+func (s *server) wait(ctx context.Context) error {
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-s.node.failed:
+		s.node.log.Error("stopping", "err", failed)
+	}
+	return errors.Join(failed, s.stop())
+}
+
+// stop ends in the order of the flow: no more mail, then what is in custody is sealed and committed, then the pages.
+func (s *server) stop() error {
+	var errs []error
+	if s.mail != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), graceData)
+		errs = append(errs, s.mail.shutdown(ctx))
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), graceArchive)
+	defer cancel()
+	for _, srv := range s.http {
+		errs = append(errs, srv.Shutdown(ctx))
+	}
+	errs = append(errs, s.node.stop(ctx))
+	return errors.Join(errs...)
+}

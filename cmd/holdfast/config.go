@@ -1,0 +1,257 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/journal"
+	"github.com/holdfast-archive/holdfast/journal/spool"
+	"github.com/holdfast-archive/holdfast/retention"
+	"github.com/holdfast-archive/holdfast/web"
+)
+
+// config is the whole configuration. Each section is its package's own type, which also checks it.
+type config struct {
+	Node      string           `mapstructure:"node"`
+	DataDir   string           `mapstructure:"data_dir"`
+	KeysDir   string           `mapstructure:"keys_dir"`
+	Listeners []journal.Config `mapstructure:"listeners"`
+	Spool     spool.Config     `mapstructure:"spool"`
+	Archive   archive.Config   `mapstructure:"archive"`
+	Index     index.Config     `mapstructure:"index"`
+	Web       web.Config       `mapstructure:"web"`
+	Retention retention.Config `mapstructure:"retention"`
+	Log       logConfig        `mapstructure:"log"`
+
+	file     string // where it came from; empty: embedded defaults
+	embedded bool   // no file was named: defaults under ./holdfast-data, loopback only
+}
+
+type logConfig struct {
+	Level  string `mapstructure:"level"`
+	Format string `mapstructure:"format"`
+}
+
+func (c logConfig) Validate() error {
+	var errs []error
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		errs = append(errs, fmt.Errorf("log.level: %q is not debug, info, warn or error", c.Level))
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Format) {
+		errs = append(errs, fmt.Errorf("log.format: %q is not text or json", c.Format))
+	}
+	return errors.Join(errs...)
+}
+
+// logger makes the logger that the configuration asks for. It writes to standard error.
+func (c logConfig) logger() *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(c.Level)) // was validated
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// errConfig is returned for a configuration that can't be used.
+var errConfig = errors.New("configuration")
+
+// defaults are the values of keys that the file does not name.
+var defaults = map[string]any{
+	"node":                  "main",
+	"data_dir":              "./holdfast-data",
+	"keys_dir":              "",
+	"spool.max_bytes":       "10GiB",
+	"archive.store":         "",
+	"archive.object_lock":   "none",
+	"archive.require_worm":  false,
+	"archive.single_writer": false,
+	"archive.recipients":    []string{},
+	"archive.seal_after":    archive.DefaultSealAfter,
+	"archive.seal_size":     "16MiB",
+	"index.backend":         "bleve",
+	"index.dir":             "",
+	"web.address":           "127.0.0.1:8080",
+	"retention.default":     "7y",
+	"retention.schedule":    "0 3 * * *",
+	"retention.four_eyes":   false,
+	"log.level":             "info",
+	"log.format":            "text",
+}
+
+// embeddedListeners is what `serve` listens on without a configuration file.
+var embeddedListeners = []map[string]any{{
+	"name": "relay", "address": "127.0.0.1:2525", "mode": "relay", "next_hop": "127.0.0.1:2600", "trusted_networks": []string{"127.0.0.0/8"},
+}}
+
+// loadConfig reads a file (none: embedded defaults) and the environment, and names every fault at once.
+func loadConfig(file string) (*config, error) {
+	c, err := readConfig(file, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("%w %s:\n%w", errConfig, c.name(), err)
+	}
+	return c, nil
+}
+
+// readConfig reads without checking values; unknown keys and values of the wrong type are errors here already.
+func readConfig(file string, over map[string]any) (*config, error) {
+	v := viper.New()
+	v.SetConfigType("yaml")
+	v.SetEnvPrefix("holdfast")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AutomaticEnv()
+	for k, d := range defaults {
+		v.SetDefault(k, d)
+	}
+	base := "."
+	if file == "" {
+		v.SetDefault("listeners", embeddedListeners)
+	} else {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errConfig, err)
+		}
+		defer f.Close()
+		if err := v.ReadConfig(f); err != nil {
+			return nil, fmt.Errorf("%w %s: %w", errConfig, file, err)
+		}
+		base = filepath.Dir(file)
+	}
+	for k, val := range over {
+		v.Set(k, val)
+	}
+	c := &config{file: file, embedded: file == ""}
+	if err := v.UnmarshalExact(c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		bytesHook, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","),
+	))); err != nil {
+		return nil, fmt.Errorf("%w %s: %w", errConfig, c.name(), err)
+	}
+	return c, c.resolve(base)
+}
+
+func (c *config) name() string {
+	if c.embedded {
+		return "(embedded defaults)"
+	}
+	return c.file
+}
+
+// resolve fills in what follows from other keys and makes paths absolute; relative ones are from the file's folder.
+func (c *config) resolve(base string) error {
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
+	abs := func(p string) string {
+		if filepath.IsAbs(p) {
+			return filepath.Clean(p)
+		}
+		return filepath.Join(base, p)
+	}
+	c.DataDir = abs(c.DataDir)
+	if c.KeysDir == "" {
+		c.KeysDir = filepath.Join(filepath.Dir(c.DataDir), "keys")
+	}
+	c.KeysDir = abs(c.KeysDir)
+	if c.Archive.Store == "" {
+		c.Archive.Store = "file:" + filepath.Join(c.DataDir, "archive")
+	} else if path, ok := strings.CutPrefix(c.Archive.Store, "file:"); ok {
+		c.Archive.Store = "file:" + abs(path)
+	}
+	if c.Index.Dir == "" {
+		c.Index.Dir = filepath.Join(c.DataDir, "index")
+	}
+	c.Index.Dir = abs(c.Index.Dir)
+	c.Spool.Dir = filepath.Join(c.DataDir, "spool")
+	c.Archive.Node = c.Node
+	for i := range c.Listeners {
+		for _, path := range []*string{&c.Listeners[i].TLS.Cert, &c.Listeners[i].TLS.Key} {
+			if *path != "" {
+				*path = abs(*path)
+			}
+		}
+	}
+	return nil
+}
+
+// Validate names every fault at once, each with its key and value.
+func (c *config) Validate() error {
+	errs := []error{c.Archive.Validate(), c.Spool.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	if within(c.KeysDir, c.DataDir) {
+		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))
+	}
+	if path, ok := strings.CutPrefix(c.Archive.Store, "file:"); ok && within(c.KeysDir, path) {
+		errs = append(errs, fmt.Errorf("keys_dir: %s lies in archive.store", c.KeysDir))
+	}
+	names, addresses := map[string]bool{}, map[string]bool{}
+	for i, l := range c.Listeners {
+		if err := l.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+		if names[l.Name] {
+			errs = append(errs, fmt.Errorf("listeners[%d].name: %q is taken", i, l.Name))
+		}
+		if _, port, err := net.SplitHostPort(l.Address); err == nil && port != "0" && addresses[l.Address] {
+			errs = append(errs, fmt.Errorf("listeners[%d].address: %q is taken", i, l.Address))
+		}
+		names[l.Name], addresses[l.Address] = true, true
+	}
+	return errors.Join(errs...)
+}
+
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// bytesHook reads sizes such as "50MiB" into integers.
+func bytesHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to.Kind() != reflect.Int64 || to.PkgPath() != "" {
+		return data, nil
+	}
+	return parseBytes(data.(string))
+}
+
+// units of bytes, longest names first.
+var units = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1}}
+
+func parseBytes(s string) (int64, error) {
+	for _, u := range units {
+		if num, ok := strings.CutSuffix(s, u.name); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
+			if err != nil || n < 0 || n > (1<<62)/u.bytes {
+				return 0, fmt.Errorf("%q is not a size such as 50MiB", s)
+			}
+			return n * u.bytes, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a size such as 50MiB", s)
+}
+
+// exists says whether a path is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/bleve"
+	"github.com/holdfast-archive/holdfast/journal/spool"
+	"github.com/holdfast-archive/holdfast/search"
+)
+
+// liveIndex is the index in force with what feeds it, and while a rebuild runs a second one beside it.
+type liveIndex struct {
+	gens    *index.Generations
+	node    string
+	archive *archive.Archive
+	spool   *spool.Spool
+	log     *slog.Logger
+	metrics *index.Metrics
+
+	rebuilding sync.Mutex // held for as long as a rebuild runs
+
+	mu  sync.RWMutex // held for reading while the one in force is used
+	now *generation
+	ctx context.Context // of the followers; set by start
+}
+
+// generation is one index and what feeds it.
+type generation struct {
+	dir      string
+	backend  *bleve.Backend
+	follower *index.Follower
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when the follower has ended
+}
+
+// openIndex opens the index in force. One that is damaged is set aside and made again: it is derived.
+func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, log *slog.Logger, reg prometheus.Registerer) (*liveIndex, error) {
+	gens, err := index.OpenGenerations(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &liveIndex{gens: gens, node: node, archive: a, spool: s, log: log, metrics: index.NewMetrics(reg)}
+	dir, err := gens.Current()
+	if err != nil {
+		return nil, err
+	}
+	l.now, err = l.open(dir)
+	if errors.Is(err, index.ErrCorrupt) {
+		log.Error("index is damaged and is built again", "err", err)
+		if dir, err = gens.Next(); err == nil {
+			if l.now, err = l.open(dir); err == nil {
+				err = gens.Adopt(dir)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.metrics.Show(l.now.follower)
+	return l, nil
+}
+
+func (l *liveIndex) open(dir string) (*generation, error) {
+	b, err := bleve.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := index.New(index.Options{
+		Node: l.node, Backend: b, Ledger: l.archive, Busy: busy(l.spool), Log: l.log, Metrics: l.metrics,
+		Tail: struct {
+			*spool.Tail
+			*spool.Spool
+		}{l.spool.Tail(), l.spool},
+	})
+	return &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}, nil
+}
+
+// busyFor is how long after a message came in a node counts as busy.
+const busyFor = 100 * time.Millisecond
+
+// busy says whether mail is coming in: indexing yields to it. What it gives is safe for concurrent use.
+func busy(s *spool.Spool) func() bool {
+	var mu sync.Mutex
+	var newest uint64
+	var since time.Time
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := s.Newest(); n != newest {
+			newest, since = n, time.Now()
+		}
+		return time.Since(since) < busyFor
+	}
+}
+
+func (g *generation) start(ctx context.Context) {
+	ctx, g.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(g.done)
+		g.follower.Run(ctx)
+	}()
+}
+
+func (g *generation) close() error {
+	if g.cancel != nil {
+		g.cancel()
+		<-g.done
+	}
+	return g.backend.Close()
+}
+
+func (l *liveIndex) start(ctx context.Context) {
+	l.ctx = ctx
+	l.now.start(ctx)
+}
+
+func (l *liveIndex) close() error { return l.current().close() }
+
+func (l *liveIndex) current() *generation {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.now
+}
+
+// Search asks the index in force.
+func (l *liveIndex) Search(ctx context.Context, r index.Request) (*index.Result, error) {
+	l.mu.RLock() // so that it isn't closed meanwhile
+	defer l.mu.RUnlock()
+	return l.now.backend.Search(ctx, r)
+}
+
+// through says how far the index in force has come.
+func (l *liveIndex) through() []search.Through {
+	list := []search.Through{}
+	for _, p := range l.current().follower.Progress() {
+		list = append(list, search.Through{Log: p.Log, Seq: p.Entries, Time: p.Time})
+	}
+	return list
+}
+
+// settle waits until all that is in custody or in the archive is in the index.
+func (l *liveIndex) settle(ctx context.Context) error { return l.current().follower.Settle(ctx) }
+
+// rebuild builds a new index beside the one in force, which serves until the new one has caught up.
+func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint64)) error {
+	if !l.rebuilding.TryLock() {
+		return errors.New("rebuild: one is running already")
+	}
+	defer l.rebuilding.Unlock()
+	dir, err := l.gens.Next()
+	if err != nil {
+		return err
+	}
+	g, err := l.open(dir)
+	if err != nil {
+		return err
+	}
+	g.start(l.ctx)
+	if err := l.catchUp(ctx, g, progress); err != nil {
+		return errors.Join(err, g.close(), os.RemoveAll(dir))
+	}
+	if err := l.gens.Adopt(dir); err != nil {
+		return errors.Join(err, g.close())
+	}
+	l.mu.Lock()
+	old := l.now
+	l.now = g
+	l.metrics.Show(g.follower)
+	l.mu.Unlock()
+	return errors.Join(old.close(), os.RemoveAll(old.dir))
+}
+
+// catchUp waits until a new index has what the old one has, and tells how far it is.
+func (l *liveIndex) catchUp(ctx context.Context, g *generation, progress func(done, total uint64)) error {
+	for {
+		select {
+		case <-g.done:
+			return errors.New("rebuild: the node is stopping")
+		case <-ctx.Done():
+			return fmt.Errorf("rebuild of %s: %w", filepath.Base(g.dir), ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+		var done, total uint64
+		for _, p := range g.follower.Progress() {
+			done += p.Entries
+			total += l.archive.Size(p.Log)
+		}
+		progress(done, total)
+		if n, known := g.follower.Lag(); known && n == 0 {
+			return nil
+		}
+	}
+}

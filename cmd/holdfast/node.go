@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/audit"
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/journal"
+	"github.com/holdfast-archive/holdfast/journal/spool"
+	"github.com/holdfast-archive/holdfast/retention"
+	"github.com/holdfast-archive/holdfast/search"
+	"github.com/holdfast-archive/holdfast/web"
+)
+
+// node is everything behind the listeners, wired: spool → archive → index → search. Who opens one owns data_dir.
+type node struct {
+	cfg     *config
+	log     *slog.Logger
+	reg     *prometheus.Registry
+	lock    *os.File
+	store   object.Keeper
+	spool   *spool.Spool
+	archive *archive.Archive
+	audit   *audit.Log
+	index   *liveIndex
+	search  *search.Service
+
+	drain  chan struct{}  // closed: archive what has settled, then end
+	cancel func()         // ends archive and index
+	done   sync.WaitGroup // of the archive
+	failed chan error     // the first fault that this node can't go on with
+}
+
+// openNode opens an archive that exists. Errors name what is missing: nothing is made but what can be made again.
+func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
+	n := &node{cfg: cfg, log: cfg.Log.logger(), reg: prometheus.NewRegistry(), drain: make(chan struct{}), failed: make(chan error, 2)}
+	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	keys, err := archive.LoadKeys(cfg.KeysDir)
+	if err != nil {
+		return nil, err
+	}
+	n.store, err = object.Open(ctx, cfg.Archive.Store, object.Options{SingleWriter: cfg.Archive.SingleWriter, Metrics: n.reg})
+	if err != nil {
+		return nil, err
+	}
+	if err := archive.Check(ctx, n.store, keys); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Archive.Store, err)
+	}
+	if n.lock, err = lockDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close(ctx))
+		}
+	}()
+	policies, err := retention.New(cfg.Retention)
+	if err != nil {
+		return nil, err
+	}
+	n.archive, err = archive.Open(ctx, archive.Options{
+		Config: cfg.Archive, Store: n.store, Keys: keys, DataDir: cfg.DataDir, Log: n.log.With("part", "archive"), Registry: n.reg, Now: time.Now,
+		Expiry: func(it *record.Item) time.Time { return policies.Expiry(it, time.Now()) },
+		Keep:   keepRefused(cfg.Listeners),
+	})
+	if err != nil {
+		return nil, err
+	}
+	first, err := n.archive.NextSequence()
+	if err != nil {
+		return nil, err
+	}
+	n.spool, err = spool.Open(cfg.Spool, spool.Options{Node: cfg.Node, Log: n.log.With("part", "spool"), Metrics: n.reg, MinSeq: first})
+	if err != nil {
+		return nil, err
+	}
+	n.audit = audit.New(cfg.Node, n.spool)
+	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.log.With("part", "index"), n.reg)
+	if err != nil {
+		return nil, err
+	}
+	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now}
+	return n, nil
+}
+
+// keepRefused says what is archived of mail that the next hop refused, by the listener that it came through.
+func keepRefused(listeners []journal.Config) func(*record.Item) archive.Keep {
+	keep := journal.KeepOf(listeners)
+	return func(it *record.Item) archive.Keep {
+		switch keep(it) {
+		case journal.KeepNone:
+			return archive.KeepNothing
+		case journal.KeepEnvelope:
+			return archive.KeepEnvelope
+		}
+		return archive.KeepAll
+	}
+}
+
+// custody is the spool as the archive sees it: a tail of its own, and what lets go.
+type custody struct {
+	*spool.Tail
+	*spool.Spool
+}
+
+// start lets the archive and the index follow the spool.
+func (n *node) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.done.Go(func() {
+		if err := n.archive.Run(ctx, custody{n.spool.Tail(), n.spool}, n.drain); err != nil && ctx.Err() == nil {
+			n.fail(fmt.Errorf("archive: %w", err))
+		}
+	})
+	n.index.start(ctx)
+}
+
+func (n *node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
+}
+
+// settled waits until all that is in custody is in the archive, and all of that in the index.
+func (n *node) settled(ctx context.Context) error {
+	for {
+		if left, _ := n.spool.Pending(); left == 0 {
+			return n.index.settle(ctx)
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// stop archives what has settled, seals and commits, lets the index catch up, and closes. ctx bounds it: what is not committed by then is
+// in the spool, durable, and goes on with the next start.
+func (n *node) stop(ctx context.Context) error {
+	close(n.drain)
+	giveUp := context.AfterFunc(ctx, n.cancel)
+	defer giveUp()
+	n.done.Wait()
+	if err := n.index.settle(ctx); err != nil {
+		n.log.Warn("the index goes on with the next start", "err", err)
+	}
+	n.cancel()
+	return n.close(ctx)
+}
+
+// close closes what is open, in the order of the flow.
+func (n *node) close(ctx context.Context) error {
+	var errs []error
+	if n.index != nil {
+		errs = append(errs, n.index.close())
+	}
+	if n.spool != nil {
+		errs = append(errs, n.spool.Close(ctx))
+	}
+	if n.archive != nil {
+		errs = append(errs, n.archive.Close(ctx))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// services is what people can ask of this node.
+func (n *node) services() web.Services {
+	return web.Services{Search: n.search, BeginImport: n.beginImport, Import: n.importMessage, Rebuild: n.rebuild, Log: n.log.With("part", "web")}
+}
+
+// beginImport writes the act of an import, which the messages that follow belong to.
+func (n *node) beginImport(ctx context.Context, by record.Actor, paths []string) error {
+	return n.audit.Do(ctx, record.ActImport, by, map[string]any{"paths": paths})
+}
+
+// importMessage takes one message into custody.
+func (n *node) importMessage(ctx context.Context, origin string, message io.Reader) (record.ID, error) {
+	return journal.Import(ctx, n.spool, origin, message)
+}
+
+// rebuild makes catalog and index again from the archive.
+func (n *node) rebuild(ctx context.Context, by record.Actor, progress func(web.Progress)) error {
+	if !n.archive.Readable() {
+		return fmt.Errorf("rebuild: packs are encrypted and keys_dir %s has no identity", n.cfg.KeysDir)
+	}
+	if err := n.audit.Do(ctx, record.ActRebuild, by, nil); err != nil {
+		return err
+	}
+	if err := n.archive.RebuildCatalog(ctx, func(done, total uint64) {
+		progress(web.Progress{Step: "catalog", Done: int64(done), Total: int64(total), Unit: "entries"})
+	}); err != nil {
+		return err
+	}
+	return n.index.rebuild(ctx, func(done, total uint64) {
+		progress(web.Progress{Step: "index", Done: int64(done), Total: int64(total), Unit: "entries"})
+	})
+}
+
+// verifyArchive reads the archive in this process, beside a running server or without one: it needs the store and the keys only.
+func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(web.Progress)) (*archive.Report, error) {
+	keys, err := archive.LoadKeys(cfg.KeysDir)
+	if err != nil {
+		return nil, err
+	}
+	store, err := object.Open(ctx, cfg.Archive.Store, object.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return archive.Verify(ctx, archive.VerifyOptions{
+		Store: store, Keys: keys, Full: full,
+		Progress: func(step string, done, total int64, unit string) {
+			progress(web.Progress{Step: step, Done: done, Total: total, Unit: unit})
+		},
+	})
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/holdfast-archive/holdfast/web"
+)
+
+// progress tells how far long work is: on a terminal one line that is written over, elsewhere a plain line now and then.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	started  time.Time
+	last     time.Time
+	width    int
+	now      func() time.Time
+}
+
+func newProgress(f *os.File) *progress {
+	return &progress{w: f, terminal: term.IsTerminal(int(f.Fd())), started: time.Now(), last: time.Now(), now: time.Now}
+}
+
+// show is called as often as there is news.
+func (p *progress) show(n web.Progress) {
+	now := p.now()
+	every := quietly
+	if p.terminal {
+		every = 200 * time.Millisecond
+	}
+	if now.Sub(p.last) < every {
+		return
+	}
+	p.last = now
+	line := fmt.Sprintf("%s: %d", n.Step, n.Done)
+	if n.Total > 0 {
+		line += fmt.Sprintf(" of %d", n.Total)
+	}
+	if n.Unit != "" {
+		line += " " + n.Unit
+	}
+	if s := now.Sub(p.started).Seconds(); s > 0 {
+		line += fmt.Sprintf(", %.0f/s", float64(n.Done)/s)
+	}
+	if p.terminal {
+		fmt.Fprintf(p.w, "\r%-*s", p.width, line)
+		p.width = len(line)
+		return
+	}
+	fmt.Fprintln(p.w, line)
+}
+
+// end clears the line on a terminal.
+func (p *progress) end() {
+	if p.terminal && p.width > 0 {
+		fmt.Fprintf(p.w, "\r%-*s\r", p.width, "")
+	}
+}
