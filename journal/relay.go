@@ -138,7 +138,7 @@ func (t *relaying) Replied(err error) {
 	}
 	t.delivery.ReplyLost = err != nil
 	it := &record.Item{Kind: record.KindSupplement, ID: t.env.ID, Supplement: &record.SupplementDoc{Supplement: record.Supplement{
-		ID: t.env.ID, Name: "delivery-1", Time: time.Now().UTC().Round(0), Delivery: t.delivery,
+		ID: t.env.ID, Name: "delivery-1", Time: record.Now(), Delivery: t.delivery,
 	}}}
 	if err := t.relay.custody.AppendSoon(it); err != nil {
 		t.relay.log.Error("the outcome of a delivery is not recorded, and will be unknown",

@@ -9,6 +9,8 @@ import (
 	"hash"
 	"sync"
 	"time"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
 const (
@@ -212,7 +214,7 @@ func (t *Transaction) Finish(ctx context.Context) (*Reply, error) {
 			t.await(ctx)
 		}
 	}
-	t.ended, t.finished = true, time.Now().UTC()
+	t.ended, t.finished = true, record.Now()
 	t.drop()
 	b.free()
 	switch {

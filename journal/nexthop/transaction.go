@@ -61,7 +61,7 @@ func (t *Transaction) Rcpt(ctx context.Context, to record.Path) error {
 	default:
 		r.reply, r.err = t.rcpt(ctx, to)
 	}
-	r.time = time.Now().UTC()
+	r.time = record.Now()
 	t.recipients = append(t.recipients, r)
 	switch {
 	case r.err != nil:
