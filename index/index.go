@@ -24,17 +24,21 @@ var (
 
 // Backend is a full-text index. Safe for concurrent use.
 type Backend interface {
-	// Apply adds documents, replaces those with the same id, deletes others, and moves the cursors: all of it or nothing, also across a
-	// crash. When it returns nil the batch can be found; the cursors never run ahead of the documents on disk.
+	// Apply adds documents, replaces those with the same id, deletes others, and then moves the cursors. When it returns nil all of it can
+	// be found and is on disk. After an error or a crash some of the documents may be there already, but the cursors have not moved: they
+	// never run ahead of the documents. To apply the same batch again is always safe. Errors: ErrClosed, ErrCorrupt, that of ctx before
+	// it has begun; anything else may pass, and the caller tries again.
 	Apply(ctx context.Context, b Batch) error
-	// Through gives the cursors of the last batch that would survive a crash.
+	// Through gives the cursors of what would survive a crash.
 	Through(ctx context.Context) (map[string]uint64, error)
-	// Search runs one query. Hits are unique by id.
+	// Search runs one query. Hits are unique by id, the total is exact. What it sees of a batch that is being applied is open. Errors:
+	// ErrTooBroad, ErrClosed, ErrCorrupt, that of ctx, and context.DeadlineExceeded after Request.Within.
 	Search(ctx context.Context, r Request) (*Result, error)
+	// Close waits for calls that are under way. A second one is ErrClosed.
 	Close() error
 }
 
-// Batch is applied as one.
+// Batch is applied as one. An id that is both added and deleted is deleted; of two documents with one id the last counts.
 type Batch struct {
 	Documents []*document.Document
 	Deletes   []record.ID
@@ -45,16 +49,16 @@ type Batch struct {
 // Request is one search.
 type Request struct {
 	Query  query.Query
-	Sort   Sort
-	Limit  int     // hits wanted; 0: none, count only
-	After  *Cursor // the page that follows this hit
-	Within time.Duration
+	Sort   Sort          // empty: ReceivedDesc
+	Limit  int           // hits wanted; 0: none, count only
+	After  *Cursor       // the page that follows this hit; nil: the first
+	Within time.Duration // the longest it may take; 0: as long as ctx
 }
 
-// Sort is an order of hits; ties go by id.
+// Sort is an order of hits. Ties go by id, in the same direction.
 type Sort string
 
-// The orders. The sign is the direction: - is newest, or largest, first.
+// The orders. The sign is the direction: - is newest, or largest, first. A record without a readable Date sorts before all others by sent.
 const (
 	ReceivedDesc Sort = "-received"
 	ReceivedAsc  Sort = "received"
@@ -66,7 +70,7 @@ const (
 
 // Cursor is the place of a hit in its order.
 type Cursor struct {
-	Key int64 // the sort key: Unix nanoseconds, or bytes
+	Key int64 // the sort key, as the Backend made it
 	ID  record.ID
 }
 
@@ -79,15 +83,16 @@ type Result struct {
 // Hit has what a list of results shows. It is stored in the index, so that a page costs no read of the archive.
 type Hit struct {
 	ID          record.ID
-	Received    time.Time
-	Sent        time.Time // zero: no readable Date
-	Size        int64
+	Received    time.Time // UTC
+	Sent        time.Time // UTC; zero: no readable Date
+	Size        int64     // bytes of the message
 	SHA256      record.Digest
 	From        []document.Address
 	To          []document.Address
 	Cc          []document.Address
-	Rcpt        []string
+	Rcpt        []string // of the SMTP envelope
 	Subject     string
 	Attachments []string // names
+	Partial     bool     // some text of the message is not in the index
 	Cursor      Cursor
 }

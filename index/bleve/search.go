@@ -1,0 +1,319 @@
+package bleve
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/blevesearch/bleve/v2/index/scorch"
+	segment "github.com/blevesearch/scorch_segment_api/v2"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// Search implements index.Backend. It goes from shard to shard, the most promising first; a shard that can't have a hit for the page is
+// only counted, one whose records were all received at other times than the query asks for is not opened.
+func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return nil, index.ErrClosed
+	}
+	if r.Within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Within)
+		defer cancel()
+	}
+	s, err := newSearch(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	defer s.close()
+	shards := b.candidates(r)
+	for _, c := range shards {
+		err := ctx.Err()
+		if err == nil {
+			err = b.searchShard(s, c)
+		}
+		if wide := (*tooWide)(nil); errors.As(err, &wide) {
+			err = b.refuse(ctx, shards, wide.wildcard)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("index: shard %s: %w", c.name, err)
+		}
+	}
+	var hits []index.Hit
+	if err := guard(func() (err error) { hits, err = s.hits(); return err }); err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	return &index.Result{Total: s.total, Hits: hits}, nil
+}
+
+// candidate is a shard that may have hits.
+type candidate struct {
+	name string
+	shardMeta
+}
+
+// candidates gives the shards to be searched, those first whose hits come first in the order of receipt.
+func (b *Backend) candidates(r index.Request) []candidate {
+	from, before := received(r.Query)
+	var list []candidate
+	for name, m := range b.meta.list() {
+		if m.First < before && m.Last >= from {
+			list = append(list, candidate{name, m})
+		}
+	}
+	slices.SortFunc(list, func(x, y candidate) int {
+		if r.Sort == index.ReceivedAsc {
+			return cmp.Or(cmp.Compare(x.First, y.First), cmp.Compare(x.name, y.name))
+		}
+		return cmp.Or(cmp.Compare(y.Last, x.Last), cmp.Compare(y.name, x.name))
+	})
+	return list
+}
+
+func (b *Backend) searchShard(s *search, c candidate) error {
+	sh, err := b.shard(c.name)
+	if err != nil {
+		return err
+	}
+	return guard(func() error { return s.shard(sh, sh.snapshot(), !s.page.wants(c.shardMeta)) })
+}
+
+// guard turns what reading a damaged segment may lead to, a panic or a fault in mapped memory, into an error.
+func guard(read func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v: %w", r, index.ErrCorrupt)
+		}
+	}()
+	return read()
+}
+
+// refuse says how many words a wildcard stands for.
+func (b *Backend) refuse(ctx context.Context, shards []candidate, w wildcard) error {
+	words := map[string]struct{}{}
+	for _, c := range shards {
+		sh, err := b.shard(c.name)
+		if err != nil {
+			return err
+		}
+		err = guard(func() error {
+			snap := sh.snapshot()
+			defer snap.Close()
+			for _, part := range snap.Segments() {
+				e := evaluator{ctx: ctx, seg: part.Segment()}
+				if err := e.count(w, words); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			return fmt.Errorf("%s* stands for more than %d: %w", w.typed(), maxCounted, index.ErrTooBroad)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s* stands for %d, more than %d: %w", w.typed(), len(words), maxExpansion, index.ErrTooBroad)
+}
+
+// search is one search under way.
+type search struct {
+	ctx   context.Context
+	req   index.Request
+	page  *page
+	wide  wildcards
+	total uint64
+	snaps []*scorch.IndexSnapshot // that the page points into
+}
+
+func newSearch(ctx context.Context, r index.Request) (*search, error) {
+	p, err := newPage(r)
+	if err != nil {
+		return nil, err
+	}
+	return &search{ctx: ctx, req: r, page: p, wide: wildcards{}}, nil
+}
+
+func (s *search) close() {
+	for _, snap := range s.snaps {
+		snap.Close()
+	}
+}
+
+// shard searches a snapshot of a shard, which is closed with the search.
+func (s *search) shard(sh *shard, snap *scorch.IndexSnapshot, countOnly bool) error {
+	s.snaps = append(s.snaps, snap)
+	parts := snap.Segments()
+	sh.forget(parts)
+	for _, part := range parts {
+		seg, id := part.Segment(), part.Id()
+		e := evaluator{ctx: s.ctx, seg: seg, wide: s.wide, keys: func() ([]keys, error) { return sh.keys(id, seg) }}
+		hits, err := e.eval(s.req.Query, nil)
+		if err != nil {
+			return err
+		}
+		if gone := part.Deleted(); gone != nil {
+			hits.AndNot(gone)
+		}
+		s.total += hits.GetCardinality()
+		if countOnly || hits.IsEmpty() {
+			continue
+		}
+		list, err := e.keys()
+		if err != nil {
+			return err
+		}
+		for it := hits.Iterator(); it.HasNext(); {
+			n := it.Next()
+			if err := s.page.offer(s.page.key(&list[n]), seg, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hits reads what the page shows.
+func (s *search) hits() ([]index.Hit, error) {
+	places := s.page.sorted()
+	hits := make([]index.Hit, len(places))
+	for i, p := range places {
+		h := &hits[i]
+		err := fmt.Errorf("document without a stored hit: %w", index.ErrCorrupt)
+		verr := p.seg.VisitStoredFields(uint64(p.number), func(field string, _ byte, value []byte, _ []uint64) bool {
+			if field == fieldNames[fieldHit] {
+				err = decodeHit(value, h)
+				return false
+			}
+			return true
+		})
+		if err = errors.Join(verr, err); err != nil {
+			return nil, fmt.Errorf("record %s: %w", p.id, err)
+		}
+		h.ID, h.Cursor = p.id, index.Cursor{Key: p.key, ID: p.id}
+	}
+	return hits, nil
+}
+
+// forget drops the columns of segments that are gone.
+func (s *shard) forget(parts []*scorch.SegmentSnapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.columns) <= 2*len(parts) {
+		return
+	}
+	for id := range s.columns {
+		if !slices.ContainsFunc(parts, func(p *scorch.SegmentSnapshot) bool { return p.Id() == id }) {
+			delete(s.columns, id)
+		}
+	}
+}
+
+// keys gives the keys of all documents of a segment, by number. They are kept: 24 bytes a document.
+func (s *shard) keys(id uint64, seg segment.Segment) ([]keys, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if list, ok := s.columns[id]; ok {
+		return list, nil
+	}
+	values, ok := seg.(segment.DocValueVisitable)
+	if !ok {
+		return nil, fmt.Errorf("segment of type %T: %w", seg, index.ErrCorrupt)
+	}
+	list := make([]keys, seg.Count())
+	fields := []string{fieldNames[fieldKeys]}
+	var state segment.DocVisitState
+	for i := range list {
+		found := false
+		var err error
+		state, err = values.VisitDocValues(uint64(i), fields, func(_ string, value []byte) {
+			list[i], found = decodeKeys(value)
+		}, state)
+		if err != nil || !found {
+			return nil, fmt.Errorf("document %d of %d has no keys: %w", i, len(list), errors.Join(err, index.ErrCorrupt))
+		}
+	}
+	s.columns[id] = list
+	return list, nil
+}
+
+// received gives the range of Received, in Unix nanoseconds, outside of which nothing can match.
+func received(q query.Query) (from, before int64) {
+	from, before = math.MinInt64, math.MaxInt64
+	switch q := q.(type) {
+	case query.And:
+		for _, operand := range q {
+			f, b := received(operand)
+			from, before = max(from, f), min(before, b)
+		}
+	case query.Or:
+		from, before = math.MaxInt64, math.MinInt64
+		for _, operand := range q {
+			f, b := received(operand)
+			from, before = min(from, f), max(before, b)
+		}
+	case query.Time:
+		if q.Field == query.Received {
+			return receivedBounds(q)
+		}
+	}
+	return from, before
+}
+
+func receivedBounds(q query.Time) (from, before int64) {
+	from, before = math.MinInt64, math.MaxInt64
+	if !q.From.IsZero() {
+		from = nanoseconds(q.From)
+	}
+	if !q.Before.IsZero() {
+		before = nanoseconds(q.Before)
+	}
+	return from, before
+}
+
+// sentBounds are in whole seconds, as sent times are: a part of a second counts up.
+func sentBounds(q query.Time) (from, before int64) {
+	from, before = noTime+1, math.MaxInt64
+	if !q.From.IsZero() {
+		from = ceilSecond(q.From)
+	}
+	if !q.Before.IsZero() {
+		before = ceilSecond(q.Before)
+	}
+	return from, before
+}
+
+func ceilSecond(t time.Time) int64 {
+	if t.Nanosecond() > 0 {
+		return t.Unix() + 1
+	}
+	return t.Unix()
+}
+
+// typed is the wildcard's beginning as a person would know it.
+func (w wildcard) typed() string {
+	if _, ok := textFields[w.field]; ok {
+		return w.prefix
+	}
+	return w.prefix[1:]
+}
+
+// place is a hit that is not read yet.
+type place struct {
+	key    int64
+	id     record.ID
+	seg    segment.Segment
+	number uint32
+}

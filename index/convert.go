@@ -1,0 +1,49 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/holdfast-archive/holdfast/archive/message"
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
+)
+
+var (
+	errBody  = errors.New("message can't be read")
+	errParse = errors.New("message can't be parsed")
+)
+
+// textLimit is how much text of one message is indexed, in bytes: a document takes some thirty times its text while it is built. A message
+// with more is marked Partial.
+const textLimit = 4 << 20
+
+// documentOf makes the document of a message or of the envelope of one. There always is one: what could not be read or parsed is missing
+// from it, it is marked Partial, and the error says why: errBody, errParse.
+func documentOf(it *record.Item) (*document.Document, error) {
+	if it.Envelope == nil {
+		return &document.Document{ID: it.ID, Received: it.ID.Time(), Partial: true}, fmt.Errorf("%w: it has no envelope", errBody)
+	}
+	if it.Body == nil {
+		return document.FromMessage(it.Envelope, nil), nil
+	}
+	m, err := parse(it)
+	return document.FromMessage(it.Envelope, m), err
+}
+
+func parse(it *record.Item) (m *message.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil { // a fault of ours must not keep the mail that follows out of the index
+			m, err = nil, fmt.Errorf("%w: %v", errParse, r)
+		}
+	}()
+	body, err := it.Body()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	defer body.Close()
+	if m, err = message.Parse(body, message.Limits{TextBytes: textLimit}); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,348 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// Ledger is what the archive holds, log by log. The archive is one.
+type Ledger interface {
+	// Logs names the logs to follow.
+	Logs() []string
+	// Size is the number of entries of a log.
+	Size(log string) uint64
+	// Replay gives the entries from a number on, in order, and the record of those that want accepts.
+	Replay(ctx context.Context, log string, from uint64, want func(*record.Entry) bool) iter.Seq2[archive.Replayed, error]
+}
+
+// Tail is what is in local custody. The spool's is one.
+type Tail interface {
+	// Next gives the next settled record, each once, and blocks until there is one. An error takes nothing: the same record comes again.
+	// After a restart it begins with the oldest that is not released.
+	Next(ctx context.Context) (*record.Item, error)
+	// Waiting gives the sequences, as ranges of first and last, that are in custody and not released. One is released when its entry is in
+	// the ledger, not before.
+	Waiting() [][2]uint64
+}
+
+// Options are what a Follower is wired with.
+type Options struct {
+	Node    string
+	Backend Backend
+	Ledger  Ledger
+	Tail    Tail        // nil: the ledger alone
+	Busy    func() bool // mail is being accepted: indexing waits a little; nil: never
+	Log     *slog.Logger
+	Metrics *Metrics // nil: none
+}
+
+// How long things may take. Batches gather because the work for a batch is much the same whatever its size.
+const (
+	gatherTime   = time.Second            // a batch waits for more at most so long
+	gatherIdle   = 250 * time.Millisecond // and not at all once nothing has come for so long
+	gatherBytes  = 4 << 20                // of text
+	gatherDocs   = 8192
+	gatherLedger = 5 * time.Second // a batch from the ledger, which is in no hurry
+	yieldTime    = 2 * time.Second // a batch waits at most so long for the node to be less busy
+	yieldStep    = 25 * time.Millisecond
+	pollLedger   = 500 * time.Millisecond
+	firstRetry   = time.Second
+	lastRetry    = 30 * time.Second
+	// maxTries is how often the ledger's record is read, about ten minutes, before an error that may pass counts as one that will not.
+	maxTries = 25
+)
+
+// cursorSpool names the cursor of a node's spool: all sequences up to it are in the index, or hold nothing that could be.
+func cursorSpool(node string) string { return "spool/" + node }
+
+// Follower feeds a Backend: from the tail of the spool, so that new mail can be found within seconds, and from the ledger what the spool no
+// longer has. Nothing is left out: a record that can't be read has at least a document that says it exists, marked Partial.
+//
+// Its place is kept in the Backend's cursors: for each log the number of entries done, from the first on, and for the spool the sequence
+// below which all is done. What was done is done again after a crash, never left undone. Whether a record is in the index is asked of the
+// index; the spool's cursor only tells where asking is worth while.
+type Follower struct {
+	o       Options
+	log     *slog.Logger
+	metrics *Metrics
+	work    chan *work
+
+	mu      sync.Mutex           // guards what follows
+	known   bool                 // the cursors have been read
+	entries map[string]uint64    // done, by log
+	times   map[string]time.Time // of the last entry done
+	low     uint64               // all sequences up to here are done, as the cursor has it
+	claimed uint64               // low at the start
+	done    *roaring64.Bitmap    // sequences that this process has done, or found done
+}
+
+// New makes a Follower. It does nothing before Run.
+func New(o Options) *Follower {
+	f := &Follower{o: o, log: o.Log, metrics: o.Metrics, work: make(chan *work), done: roaring64.New()}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.metrics == nil {
+		f.metrics = NewMetrics(nil)
+	}
+	return f
+}
+
+// work is a batch: documents, and what is done once they are in the index.
+type work struct {
+	docs   []*document.Document
+	bytes  int               // of text
+	seqs   *roaring64.Bitmap // of this node's spool
+	log    string            // empty: from the spool
+	next   uint64            // entries of log that are done
+	at     time.Time         // of the last of them
+	source string
+	began  time.Time
+}
+
+func newWork(source string) *work {
+	return &work{seqs: roaring64.New(), source: source, began: time.Now()}
+}
+
+func (w *work) add(d *document.Document) {
+	w.docs = append(w.docs, d)
+	w.bytes += len(d.Subject) + len(d.Body) + len(d.AttachmentText)
+}
+
+func (w *work) full() bool { return w.bytes >= gatherBytes || len(w.docs) >= gatherDocs }
+
+// Run follows until ctx ends. It may be called once. Whatever fails is logged and tried again.
+func (f *Follower) Run(ctx context.Context) {
+	if !f.load(ctx) {
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { f.applyAll(ctx) })
+	wg.Go(func() { f.followLedger(ctx) })
+	if f.o.Tail != nil {
+		wg.Go(func() { f.followTail(ctx) })
+	}
+	wg.Wait()
+}
+
+// load reads the cursors.
+func (f *Follower) load(ctx context.Context) bool {
+	var cursors map[string]uint64
+	if !f.retry(ctx, "read the index's cursors", func() (err error) {
+		cursors, err = f.o.Backend.Through(ctx)
+		return err
+	}) {
+		return false
+	}
+	times := map[string]time.Time{}
+	for _, log := range f.o.Ledger.Logs() {
+		if n := f.o.Ledger.Size(log); cursors[log] > n {
+			f.log.Warn("the index is ahead of the ledger: all is indexed again", "log", log, "index", cursors[log], "ledger", n)
+			cursors[log] = 0
+		}
+		if n := cursors[log]; n > 0 {
+			for r, err := range f.o.Ledger.Replay(ctx, log, n-1, func(*record.Entry) bool { return false }) {
+				if err == nil {
+					times[log] = r.Entry.Time
+				}
+				break // without a time the progress still has the number
+			}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.low = cursors[cursorSpool(f.o.Node)]
+	f.claimed = f.low
+	delete(cursors, cursorSpool(f.o.Node))
+	f.entries, f.times = cursors, times
+	f.known = true
+	return true
+}
+
+// retry does something until it succeeds; false: ctx ended before.
+func (f *Follower) retry(ctx context.Context, what string, do func() error) bool {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		err := do()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		f.metrics.errors.Inc()
+		f.log.Error("indexing goes on when this succeeds", "task", what, "error", err, "retry", pause)
+		if !sleep(ctx, pause) {
+			return false
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hand gives a batch to be applied, once the node is not busy or has been for long enough.
+func (f *Follower) hand(ctx context.Context, w *work) bool {
+	if f.o.Busy != nil {
+		for end := time.Now().Add(yieldTime); f.o.Busy() && time.Now().Before(end); {
+			if !sleep(ctx, yieldStep) {
+				return false
+			}
+		}
+	}
+	select {
+	case f.work <- w:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// applyAll applies batches, one after the other.
+func (f *Follower) applyAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-f.work:
+			f.mu.Lock()
+			low := lowest(f.low, f.done, w.seqs)
+			f.mu.Unlock()
+			b := Batch{Documents: w.docs, Through: map[string]uint64{cursorSpool(f.o.Node): low}}
+			if w.log != "" {
+				b.Through[w.log] = w.next
+			}
+			if !f.retry(ctx, "apply a batch", func() error { return f.o.Backend.Apply(ctx, b) }) {
+				return
+			}
+			f.mu.Lock()
+			f.low = low
+			f.done.Or(w.seqs)
+			if w.log != "" {
+				f.entries[w.log] = w.next
+				f.times[w.log] = w.at
+			}
+			f.mu.Unlock()
+			f.metrics.documents.WithLabelValues(w.source).Add(float64(len(w.docs)))
+			f.metrics.batch.Observe(time.Since(w.began).Seconds())
+		}
+	}
+}
+
+// lowest moves a low-water mark up over sequences that are done.
+func lowest(low uint64, done ...*roaring64.Bitmap) uint64 {
+	for {
+		moved := false
+		for _, b := range done {
+			for b.Contains(low + 1) {
+				low++
+				moved = true
+			}
+		}
+		if !moved {
+			return low
+		}
+	}
+}
+
+// has says whether a record is in the index. Sequences tell it of what this process did; for what came before, the index is asked.
+func (f *Follower) has(ctx context.Context, id record.ID, seq uint64) (bool, error) {
+	f.mu.Lock()
+	done, claimed := seq > 0 && f.done.Contains(seq), seq <= f.claimed
+	f.mu.Unlock()
+	if done || !claimed {
+		return done, nil
+	}
+	return f.stored(ctx, id)
+}
+
+// stored asks the index for a record.
+func (f *Follower) stored(ctx context.Context, id record.ID) (bool, error) {
+	res, err := f.o.Backend.Search(ctx, Request{Query: query.ID{ID: id}})
+	if err != nil {
+		return false, fmt.Errorf("look for %s: %w", id, err)
+	}
+	return res.Total > 0, nil
+}
+
+// Progress is how far the index has come in one log: all of its first Entries entries are in it, the last of them made at Time (zero: not
+// known).
+type Progress struct {
+	Log     string
+	Entries uint64
+	Time    time.Time
+}
+
+// Progress gives the progress in each log; nil before it is known.
+func (f *Follower) Progress() []Progress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.known {
+		return nil
+	}
+	var list []Progress
+	for _, log := range f.o.Ledger.Logs() {
+		list = append(list, Progress{log, f.entries[log], f.times[log]})
+	}
+	return list
+}
+
+// Lag is how many records in local custody and entries of the ledger are not in the index yet; false before it is known. It is 0 only
+// when everything that anybody was told is safe can be found. Records whose delivery is under way count, and so, until it is archived,
+// does mail that the next hop refused.
+func (f *Follower) Lag() (uint64, bool) {
+	waiting := roaring64.New()
+	if f.o.Tail != nil {
+		for _, r := range f.o.Tail.Waiting() { // before the sizes: what is released by then is counted there
+			waiting.AddRange(r[0], r[1]+1)
+		}
+	}
+	sizes := map[string]uint64{}
+	for _, log := range f.o.Ledger.Logs() {
+		sizes[log] = f.o.Ledger.Size(log)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.known {
+		return 0, false
+	}
+	waiting.AndNot(f.done)
+	lag := waiting.GetCardinality()
+	for log, size := range sizes {
+		if n := f.entries[log]; size > n {
+			lag += size - n
+		}
+	}
+	return lag, true
+}
+
+// settleStep is how often Settle looks.
+const settleStep = 20 * time.Millisecond
+
+// Settle waits until Lag is 0, or ctx ends: its error.
+func (f *Follower) Settle(ctx context.Context) error {
+	for {
+		if n, known := f.Lag(); known && n == 0 {
+			return nil
+		}
+		if !sleep(ctx, settleStep) {
+			return fmt.Errorf("index is not settled: %w", ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,342 @@
+package index_test
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
+)
+
+// run starts a Follower and gives what stops it.
+func run(n *fakeNode, x *fakeIndex, more func(*index.Options)) (f *index.Follower, stop func()) {
+	o := index.Options{Node: node, Backend: x, Ledger: n, Tail: &fakeTail{fakeNode: n}}
+	if more != nil {
+		more(&o)
+	}
+	f = index.New(o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		f.Run(ctx)
+		close(done)
+	}()
+	return f, func() {
+		cancel()
+		<-done
+	}
+}
+
+func settle(t *testing.T, f *index.Follower) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if err := f.Settle(ctx); err != nil {
+		n, known := f.Lag()
+		t.Fatalf("%v: lag %d, %v", err, n, known)
+	}
+}
+
+// complete checks that everything is found, with its text.
+func (n *fakeNode) complete(x *fakeIndex) {
+	n.t.Helper()
+	n.mu.Lock()
+	kept := maps.Clone(n.kept)
+	n.mu.Unlock()
+	for id, want := range kept {
+		if got, ok := x.subject(id); !ok || got != want {
+			n.t.Errorf("%s: subject %q, %v; want %q", id, got, ok, want)
+		}
+	}
+}
+
+func TestFollowsTheTailBeforeTheArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 1)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		defer stop()
+		first, second := n.accept(), n.accept()
+		n.settle(second) // out of order
+		time.Sleep(2 * time.Second)
+		if _, ok := x.subject(second.ID); !ok {
+			t.Error("not found within two seconds")
+		}
+		if x.cursor("spool/"+node) != 0 {
+			t.Error("the spool's cursor is past a record that has not settled")
+		}
+		if lag, known := f.Lag(); lag != 1 || !known {
+			t.Errorf("lag %d, %v with one delivery under way", lag, known)
+		}
+		n.settle(first)
+		settle(t, f)
+		n.complete(x)
+		if got := x.cursor("spool/" + node); got != 2 {
+			t.Errorf("spool's cursor %d, want 2", got)
+		}
+		n.archive(-1)
+		settle(t, f)
+		if got := x.cursor(nodeLog); got != n.Size(nodeLog) {
+			t.Errorf("log's cursor %d, want %d", got, n.Size(nodeLog))
+		}
+		p := f.Progress()
+		if len(p) != 1 || p[0].Log != nodeLog || p[0].Entries != n.Size(nodeLog) || p[0].Time.IsZero() {
+			t.Errorf("progress %+v", p)
+		}
+	})
+}
+
+func TestBatchesGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 2)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		for range 500 { // 100 a second
+			n.settle(n.accept())
+			time.Sleep(10 * time.Millisecond)
+		}
+		settle(t, f)
+		n.complete(x)
+		stop()
+		if x.batches > 10 || x.largest < 80 {
+			t.Errorf("%d batches, the largest of %d records", x.batches, x.largest)
+		}
+	})
+}
+
+func TestWaitsWhileBusyButNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 3)
+		x := newIndex(n)
+		_, stop := run(n, x, func(o *index.Options) { o.Busy = func() bool { return true } })
+		defer stop()
+		it := n.accept()
+		n.settle(it)
+		time.Sleep(time.Second)
+		if _, ok := x.subject(it.ID); ok {
+			t.Error("indexed while busy")
+		}
+		time.Sleep(2 * time.Second)
+		if _, ok := x.subject(it.ID); !ok {
+			t.Error("not indexed for more than two seconds")
+		}
+	})
+}
+
+func TestRefusedMailIsLeftToTheLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 4)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		defer stop()
+		it := delivered(n.accept(), record.Refused)
+		n.settle(it)
+		n.settle(delivered(n.accept(), record.Unknown))
+		time.Sleep(5 * time.Second)
+		if _, ok := x.subject(it.ID); ok {
+			t.Error("indexed with a text that the archive will not keep")
+		}
+		n.archive(-1)
+		settle(t, f)
+		n.complete(x)
+	})
+}
+
+func TestUnreadableRecordsAreFoundAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 5)
+		x := newIndex(n)
+		var damaged []record.ID
+		for range 10 {
+			it := n.accept()
+			n.settle(it)
+			if it.Seq%3 == 0 {
+				n.damaged[it.ID] = true
+				n.kept[it.ID] = ""
+				damaged = append(damaged, it.ID)
+			}
+		}
+		n.archive(-1)
+		reg := prometheus.NewRegistry()
+		f, stop := run(n, x, func(o *index.Options) { o.Metrics = index.NewMetrics(reg) })
+		defer stop()
+		settle(t, f)
+		n.complete(x)
+		for _, id := range damaged {
+			if d := x.document(id); d != nil && (!d.Partial || d.Received.IsZero()) {
+				t.Errorf("%+v", d)
+			}
+		}
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP holdfast_index_unreadable_total Records of which the message could not be read or parsed: indexed without its text.
+# TYPE holdfast_index_unreadable_total counter
+holdfast_index_unreadable_total 3
+`), "holdfast_index_unreadable_total"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDamageTakesNothingAway: what was indexed from the spool stays when the archive's copy turns out bad, whatever the cursors say.
+func TestDamageTakesNothingAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 8)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		it := n.accept()
+		n.settle(it)
+		settle(t, f)
+		stop()
+		n.archive(-1)
+		n.damaged[it.ID] = true
+		clear(x.through)
+		f, stop = run(n, x, nil)
+		defer stop()
+		settle(t, f)
+		n.complete(x)
+	})
+}
+
+// TestIndexOfAnotherArchive: cursors beyond the ledger's end must not pass for done.
+func TestIndexOfAnotherArchive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 9)
+		x := newIndex(n)
+		n.settle(n.accept())
+		n.archive(-1)
+		x.through[nodeLog], x.stale = 1000, true
+		x.anew = true
+		f, stop := run(n, x, nil)
+		defer stop()
+		settle(t, f)
+		n.complete(x)
+	})
+}
+
+func TestLagIsAbsentUntilKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 6)
+		x := newIndex(n)
+		x.setFaults(1)
+		reg := prometheus.NewRegistry()
+		m := index.NewMetrics(reg)
+		shown := func() int {
+			c, err := testutil.GatherAndCount(reg, "holdfast_index_lag_entries")
+			if err != nil {
+				t.Error(err)
+			}
+			return c
+		}
+		if shown() != 0 {
+			t.Error("lag before there is a follower")
+		}
+		f, stop := run(n, x, func(o *index.Options) { o.Metrics = m })
+		defer stop()
+		m.Show(f)
+		time.Sleep(time.Minute)
+		if shown() != 0 || f.Progress() != nil {
+			t.Error("lag before the cursors are known")
+		}
+		x.setFaults(0)
+		settle(t, f)
+		if shown() != 1 {
+			t.Error("no lag")
+		}
+	})
+}
+
+// TestASequenceGivenTwiceHidesNothing: a spool that was lost and starts again with numbers that the index has seen.
+func TestASequenceGivenTwiceHidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 7)
+		x := newIndex(n)
+		x.through["spool/"+node], x.stale = 5, true
+		f, stop := run(n, x, nil)
+		defer stop()
+		for range 7 {
+			n.settle(n.accept())
+		}
+		n.archive(4)
+		settle(t, f)
+		n.complete(x)
+	})
+}
+
+// TestRandomNode lets mail come, settle out of order, be archived and released, while everything fails now and then and the process
+// starts again at any time. The index must be whole at the end, its cursors right at all times, and a lag of 0 never a lie.
+func TestRandomNode(t *testing.T) {
+	for range 6 {
+		synctest.Test(t, func(t *testing.T) { randomNode(t, rand.Uint64()) })
+	}
+}
+
+func randomNode(t *testing.T, seed uint64) {
+	n := newNode(t, seed)
+	n.faults = 0.1
+	r := rand.New(rand.NewPCG(seed, 8))
+	x := newIndex(n)
+	x.faults = 0.1
+	f, stop := run(n, x, nil)
+	var open []*record.Item
+	for range 400 {
+		switch k := r.IntN(20); {
+		case k < 8:
+			open = append(open, n.accept())
+		case k < 9:
+			open = append(open, n.act())
+		case k < 10:
+			open = append(open, n.drop())
+		case k < 11:
+			open = append(open, delivered(n.accept(), record.Refused))
+		case k < 12:
+			n.settle(&record.Item{Kind: record.KindSupplement, Supplement: &record.SupplementDoc{}})
+		case k < 16 && len(open) > 0:
+			i := r.IntN(len(open))
+			n.settle(open[i])
+			open = append(open[:i], open[i+1:]...)
+		case k < 17:
+			n.archive(r.IntN(20))
+		case k < 18:
+			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
+		case k < 19 && r.IntN(3) == 0:
+			stop()
+			f, stop = run(n, x, nil)
+		default:
+			n.mu.Lock()
+			acknowledged := maps.Clone(n.kept)
+			n.mu.Unlock()
+			if lag, known := f.Lag(); known && lag == 0 {
+				for id := range acknowledged {
+					if _, ok := x.subject(id); !ok {
+						t.Errorf("lag 0, and %s is not found", id)
+					}
+				}
+			}
+		}
+	}
+	for _, it := range open {
+		n.settle(it)
+	}
+	if r.IntN(2) == 0 {
+		time.Sleep(time.Minute)
+	}
+	n.archive(-1)
+	settle(t, f)
+	n.complete(x)
+	stop()
+
+	// A rebuild comes to the same.
+	y := newIndex(n)
+	f, stop = run(n, y, func(o *index.Options) { o.Tail = nil })
+	settle(t, f)
+	n.complete(y)
+	stop()
+}
