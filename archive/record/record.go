@@ -222,3 +222,6 @@ type Init struct {
 	Escrow     bool     `json:"escrow"`               // a recipient's identity is kept away from the node
 	Software   string   `json:"software,omitempty"`
 }
+
+// Now is the time that documents are stamped with: in UTC, to the millisecond, like ids. What is finer tells nothing and does not compress.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
