@@ -79,7 +79,7 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err := probeStore(ctx, n, cfg); err != nil {
 		return nil, err
 	}
-	if s.mail, err = listen(cfg.Listeners, n.spool, n.log, n.reg, n.fail); err != nil {
+	if s.mail, err = listen(cfg.Listeners, n.mail, n.log, n.reg, n.fail); err != nil {
 		return nil, err
 	}
 	if err := s.listenWeb(cfg); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,10 +26,12 @@ type liveIndex struct {
 	node    string
 	archive *archive.Archive
 	spool   *spool.Spool
+	busy    func() bool // mail is coming in: indexing yields to it
 	log     *slog.Logger
 	metrics *index.Metrics
 
 	rebuilding sync.Mutex // held for as long as a rebuild runs
+	repairing  atomic.Bool
 
 	mu  sync.RWMutex // held for reading while the one in force is used
 	now *generation
@@ -38,19 +41,19 @@ type liveIndex struct {
 // generation is one index and what feeds it.
 type generation struct {
 	dir      string
-	backend  *bleve.Backend
+	backend  index.Backend
 	follower *index.Follower
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the follower has ended
 }
 
 // openIndex opens the index in force. One that is damaged is set aside and made again: it is derived.
-func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, log *slog.Logger, reg prometheus.Registerer) (*liveIndex, error) {
+func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, busy func() bool, log *slog.Logger, reg prometheus.Registerer) (*liveIndex, error) {
 	gens, err := index.OpenGenerations(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &liveIndex{gens: gens, node: node, archive: a, spool: s, log: log, metrics: index.NewMetrics(reg)}
+	l := &liveIndex{gens: gens, node: node, archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg)}
 	dir, err := gens.Current()
 	if err != nil {
 		return nil, err
@@ -72,12 +75,13 @@ func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool
 }
 
 func (l *liveIndex) open(dir string) (*generation, error) {
-	b, err := bleve.Open(dir)
+	opened, err := bleve.Open(dir)
 	if err != nil {
 		return nil, err
 	}
+	b := &watched{Backend: opened, damaged: l.repair}
 	f := index.New(index.Options{
-		Node: l.node, Backend: b, Ledger: l.archive, Busy: busy(l.spool), Log: l.log, Metrics: l.metrics,
+		Node: l.node, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
 		Tail: struct {
 			*spool.Tail
 			*spool.Spool
@@ -86,22 +90,40 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 	return &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}, nil
 }
 
-// busyFor is how long after a message came in a node counts as busy.
-const busyFor = 100 * time.Millisecond
+// watched tells of damage that shows when the index is used.
+type watched struct {
+	index.Backend
+	damaged func(error)
+}
 
-// busy says whether mail is coming in: indexing yields to it. What it gives is safe for concurrent use.
-func busy(s *spool.Spool) func() bool {
-	var mu sync.Mutex
-	var newest uint64
-	var since time.Time
-	return func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		if n := s.Newest(); n != newest {
-			newest, since = n, time.Now()
-		}
-		return time.Since(since) < busyFor
+func (w *watched) Apply(ctx context.Context, b index.Batch) error {
+	return w.watch(w.Backend.Apply(ctx, b))
+}
+
+func (w *watched) Search(ctx context.Context, r index.Request) (*index.Result, error) {
+	res, err := w.Backend.Search(ctx, r)
+	return res, w.watch(err)
+}
+
+func (w *watched) watch(err error) error {
+	if errors.Is(err, index.ErrCorrupt) {
+		w.damaged(err)
 	}
+	return err
+}
+
+// repair builds a damaged index again in the background; what can be answered by the old one still is.
+func (l *liveIndex) repair(err error) {
+	go func() {
+		if !l.repairing.CompareAndSwap(false, true) {
+			return
+		}
+		defer l.repairing.Store(false)
+		l.log.Error("index is damaged and is built again", "err", err)
+		if err := l.rebuild(l.ctx, func(uint64, uint64) {}); err != nil {
+			l.log.Error("index not built again", "err", err)
+		}
+	}()
 }
 
 func (g *generation) start(ctx context.Context) {

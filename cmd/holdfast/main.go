@@ -29,6 +29,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	tuneMemory(ctx)
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

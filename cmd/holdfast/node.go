@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type node struct {
 	lock    *os.File
 	store   object.Keeper
 	spool   *spool.Spool
+	mail    *mailbox
 	archive *archive.Archive
 	audit   *audit.Log
 	index   *liveIndex
@@ -86,8 +88,9 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.mail = &mailbox{Spool: n.spool}
 	n.audit = audit.New(cfg.Node, n.spool)
-	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.log.With("part", "index"), n.reg)
+	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +117,22 @@ type custody struct {
 	*spool.Tail
 	*spool.Spool
 }
+
+// mailbox is the spool as listeners see it. It knows whether mail is coming in, so that what can wait does.
+type mailbox struct {
+	*spool.Spool
+	last atomic.Int64 // Unix nanoseconds of the last message
+}
+
+// busyFor is how long after a message a node counts as busy.
+const busyFor = 50 * time.Millisecond
+
+func (m *mailbox) Accept(ctx context.Context, env record.Envelope, body io.Reader, opt spool.AcceptOptions) (record.ID, error) {
+	m.last.Store(time.Now().UnixNano())
+	return m.Spool.Accept(ctx, env, body, opt)
+}
+
+func (m *mailbox) busy() bool { return time.Since(time.Unix(0, m.last.Load())) < busyFor }
 
 // start lets the archive and the index follow the spool.
 func (n *node) start() {
@@ -193,7 +212,7 @@ func (n *node) beginImport(ctx context.Context, by record.Actor, paths []string)
 
 // importMessage takes one message into custody.
 func (n *node) importMessage(ctx context.Context, origin string, message io.Reader) (record.ID, error) {
-	return journal.Import(ctx, n.spool, origin, message)
+	return journal.Import(ctx, n.mail, origin, message)
 }
 
 // rebuild makes catalog and index again from the archive.
