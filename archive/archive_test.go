@@ -30,7 +30,7 @@ import (
 
 // custody is a spool that forgets nothing: what is released must have been given out, once.
 type custody struct {
-	t        *testing.T
+	t        testing.TB
 	mu       sync.Mutex
 	items    []*record.Item
 	next     int
@@ -38,7 +38,7 @@ type custody struct {
 	more     chan struct{}
 }
 
-func newCustody(t *testing.T) *custody {
+func newCustody(t testing.TB) *custody {
 	return &custody{t: t, released: map[uint64]bool{}, more: make(chan struct{}, 1)}
 }
 
