@@ -1,5 +1,5 @@
 // Package document says what of a record can be searched: the fields of a Document, and the tokens of a text. It is what the index is
-// fed with and what a query is evaluated against, so it has no I/O and no idea of either.
+// fed with and what a query is evaluated against, so it has no I/O and no idea of either. ANALYSIS.md says how text becomes words.
 package document
 
 import (
@@ -18,25 +18,26 @@ type Document struct {
 
 	MessageID string // without angle brackets
 	Subject   string // decoded
-	Body      string // text of the body, HTML as text
+	Body      string // text of the body, HTML as text; nested messages and text outside of all parts included
 
 	From, To, Cc, Bcc []Address // of the header
 	EnvFrom           []Address // none: the null sender, or unknown
 	Rcpt              []Address
 
-	Attachments []Attachment
-	Partial     bool // the message could not be parsed whole: some text may be missing
+	Attachments    []Attachment
+	AttachmentText string // of the attachments that are text, and what else was extracted
+	Partial        bool   // the message could not be read whole, or is encrypted: some text may be missing
 }
 
-// Address is one address, folded for comparison; Name is its display name, decoded.
+// Address is one address. At least one of the two is not empty.
 type Address struct {
-	Name    string
-	Address string // local@domain, lower case
+	Name    string // display name, decoded, as it was written
+	Address string // folded for comparison, by FoldAddress; without a domain where the header gave none
 }
 
 // Attachment is one attached file, nested ones included.
 type Attachment struct {
-	Name string // decoded
+	Name string // decoded; may be empty
 	Type string // media type, lower case
 	Size int64  // bytes after decoding
 }
