@@ -60,7 +60,7 @@ func (p *probe) tryRetention(ctx context.Context, s *S3, mode LockMode) error {
 	if err != nil {
 		return fmt.Errorf("create with object_lock: %s: %w", mode, err)
 	}
-	p.skew = info.Time.Sub(time.Now())
+	p.skew = time.Until(info.Time)
 	p.Leftovers = append(p.Leftovers, fmt.Sprintf("%s: locked until %s", key, until.UTC().Format(time.RFC3339)))
 	retain := func(to LockMode, until time.Time, bypass bool) error {
 		return s.retain(ctx, key, info.Version, to, until, bypass)

@@ -34,7 +34,6 @@ type simDir struct {
 type simFile struct {
 	data   []byte
 	synced []byte
-	opens  int
 }
 
 // fault is what happens to one call.

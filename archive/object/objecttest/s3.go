@@ -192,12 +192,12 @@ func runServer(program string) (endpoint string, err error) {
 		cmd.Wait()
 		return "", fmt.Errorf("versitygw does not answer: %w\n%s", err, log)
 	}
-	keepOpen = stdin
+	guards = append(guards, stdin)
 	return endpoint, nil
 }
 
-// keepOpen holds the guard's standard input: an unreachable pipe would be closed by the garbage collector.
-var keepOpen io.Closer
+// guards are the standard inputs of guards: an unreachable pipe would be closed by the garbage collector.
+var guards []io.Closer
 
 func awaitHealth(url string, atMost time.Duration) error {
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

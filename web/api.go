@@ -1,0 +1,330 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/search"
+)
+
+// Searcher answers for people. Each method has the act in custody before it looks; on audit.ErrNotRecorded nothing was looked at.
+// *search.Service is one. Safe for concurrent use.
+type Searcher interface {
+	Search(ctx context.Context, by record.Actor, r search.Request) (*search.Result, error)
+	View(ctx context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error)
+	Proof(ctx context.Context, by record.Actor, id record.ID) ([]byte, error)
+}
+
+// Services is what the pages and the API are made of. Fields that are nil answer 503: this process can't do that.
+type Services struct {
+	Search      Searcher
+	BeginImport func(ctx context.Context, by record.Actor, paths []string) error
+	Import      func(ctx context.Context, origin string, message io.Reader) (record.ID, error)
+	Rebuild     func(ctx context.Context, by record.Actor, progress func(Progress)) error
+	Log         *slog.Logger // nil: none
+}
+
+// Progress is one line of a long answer: what is being done, how far it is, and of how much where that is known.
+type Progress struct {
+	Step  string `json:"step"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total,omitempty"` // 0: not known
+	Unit  string `json:"unit,omitempty"`  // "records", "bytes", "entries"
+}
+
+// Line is one line of an answer that streams (application/x-ndjson): any number with Progress, then one with Result or Error.
+type Line struct {
+	Progress *Progress `json:"progress,omitempty"`
+	Result   any       `json:"result,omitempty"`
+	Error    *Problem  `json:"error,omitempty"`
+}
+
+// RecordJSON is what `holdfast get --envelope` prints.
+type RecordJSON struct {
+	Log         string            `json:"log,omitempty"`
+	Number      *uint64           `json:"number,omitempty"` // of the entry in its log
+	Entry       *record.Entry     `json:"entry,omitempty"`
+	Pending     bool              `json:"pending"`
+	Envelope    json.RawMessage   `json:"envelope"`
+	Supplements []json.RawMessage `json:"supplements"`
+}
+
+// API serves /api/v1 to whom WithActor names. Its routes change nothing but for those on local: they are for the node's own socket, not
+// for a network.
+func API(s Services, local bool) http.Handler { return newAPI(s, local).routes() }
+
+func newAPI(s Services, local bool) *api {
+	if s.Search == nil {
+		s.Search = noSearch{}
+	}
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	return &api{Services: s, local: local}
+}
+
+type api struct {
+	Services
+	local   bool     // for the node's own people: errors are given whole
+	imports sync.Map // names of imports that were begun; a few bytes each, for as long as the process runs
+}
+
+func (a *api) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/search", a.search)
+	mux.HandleFunc("GET /api/v1/records/{id}", a.envelope)
+	mux.HandleFunc("GET /api/v1/records/{id}/eml", a.eml)
+	mux.HandleFunc("GET /api/v1/records/{id}/text", a.text)
+	mux.HandleFunc("GET /api/v1/records/{id}/proof", a.proof)
+	if a.local {
+		mux.HandleFunc("POST /api/v1/imports", a.beginImport)
+		mux.HandleFunc("POST /api/v1/imports/{id}", a.importMessage)
+		mux.HandleFunc("POST /api/v1/rebuild", a.rebuild)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.fail(w, noRoute(w, r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", dataPolicy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if actor(r).ID == "" {
+			a.fail(w, errNobody)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// noRoute says what is wrong with a request that no route takes.
+func noRoute(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		return errMethod
+	}
+	return errNoRoute
+}
+
+// noSearch answers where there is no archive behind the pages.
+type noSearch struct{}
+
+func (noSearch) Search(context.Context, record.Actor, search.Request) (*search.Result, error) {
+	return nil, fmt.Errorf("search: %w", errUnavailable)
+}
+
+func (noSearch) View(context.Context, record.Actor, record.ID, string) (*archive.Stored, error) {
+	return nil, fmt.Errorf("view: %w", errUnavailable)
+}
+
+func (noSearch) Proof(context.Context, record.Actor, record.ID) ([]byte, error) {
+	return nil, fmt.Errorf("proof: %w", errUnavailable)
+}
+
+type actorKey struct{}
+
+// WithActor says on whose behalf a request is served. Without it requests are refused.
+func WithActor(ctx context.Context, by record.Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, by)
+}
+
+func actor(r *http.Request) record.Actor {
+	by, _ := r.Context().Value(actorKey{}).(record.Actor)
+	return by
+}
+
+func (a *api) fail(w http.ResponseWriter, err error) {
+	p := problem(err, a.local, a.Log)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p)
+}
+
+func (a *api) search(w http.ResponseWriter, r *http.Request) {
+	req, err := searchRequest(r)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	res, err := a.Search.Search(r.Context(), actor(r), req)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	if res.CompleteThrough == nil {
+		res.CompleteThrough = []search.Through{}
+	}
+	reply(w, res)
+}
+
+// reply sends JSON.
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+// searchRequest reads q, limit, sort, after, count and tz of a URL; pages and API share it.
+func searchRequest(r *http.Request) (search.Request, error) {
+	q := r.URL.Query()
+	req := search.Request{
+		Query: q.Get("q"), Sort: index.Sort(q.Get("sort")), After: q.Get("after"), Count: q.Get("count") == "1", Location: time.UTC,
+	}
+	if s := q.Get("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > search.MaxLimit {
+			return req, fmt.Errorf("%w: limit %q is not between 1 and %d", errBadRequest, s, search.MaxLimit)
+		}
+		req.Limit = n
+	}
+	if s := q.Get("tz"); s != "" {
+		loc, err := time.LoadLocation(s)
+		if err != nil {
+			return req, fmt.Errorf("%w: unknown time zone %q", errBadRequest, s)
+		}
+		req.Location = loc
+	}
+	return req, nil
+}
+
+// view writes the act and fetches the record that the URL names.
+func (a *api) view(w http.ResponseWriter, r *http.Request, what string) (*archive.Stored, bool) {
+	id, err := record.ParseID(r.PathValue("id"))
+	if err != nil {
+		a.fail(w, err)
+		return nil, false
+	}
+	s, err := a.Search.View(r.Context(), actor(r), id, what)
+	if err != nil {
+		a.fail(w, err)
+		return nil, false
+	}
+	return s, true
+}
+
+func (a *api) envelope(w http.ResponseWriter, r *http.Request) {
+	s, ok := a.view(w, r, "envelope")
+	if !ok {
+		return
+	}
+	out := RecordJSON{Log: s.Log, Entry: s.Entry, Pending: s.Pending(), Envelope: s.Item.EnvelopeJSON, Supplements: []json.RawMessage{}}
+	if s.Item.Act != nil {
+		out.Envelope = s.Item.ActJSON
+	}
+	if s.Entry != nil {
+		out.Number = &s.Number
+	}
+	for _, sup := range s.Item.Supplements {
+		out.Supplements = append(out.Supplements, sup.JSON)
+	}
+	reply(w, out)
+}
+
+func (a *api) eml(w http.ResponseWriter, r *http.Request) {
+	s, ok := a.view(w, r, "eml")
+	if !ok {
+		return
+	}
+	body, err := openMessage(s)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	defer body.Close()
+	h := w.Header()
+	h.Set("Content-Type", "message/rfc822")
+	h.Set("Content-Length", strconv.FormatInt(s.Item.Envelope.Size, 10))
+	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", s.Item.ID.String()+".eml"))
+	a.send(w, r, body, body, "record", s.Item.ID)
+}
+
+func (a *api) text(w http.ResponseWriter, r *http.Request) {
+	s, ok := a.view(w, r, "text")
+	if !ok {
+		return
+	}
+	text, err := plainText(s)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, text)
+}
+
+func (a *api) proof(w http.ResponseWriter, r *http.Request) {
+	id, err := record.ParseID(r.PathValue("id"))
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	proof, err := a.Search.Proof(r.Context(), actor(r), id)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", id.String()+".tlog-proof"))
+	w.Write(proof)
+}
+
+// beginImport writes the act of an import; its answer names it. The query parameter path, repeated, says what is imported.
+func (a *api) beginImport(w http.ResponseWriter, r *http.Request) {
+	if a.BeginImport == nil {
+		a.fail(w, fmt.Errorf("import: %w", errUnavailable))
+		return
+	}
+	if err := a.BeginImport(r.Context(), actor(r), r.URL.Query()["path"]); err != nil {
+		a.fail(w, err)
+		return
+	}
+	id := rand.Text()
+	a.imports.Store(id, nil)
+	reply(w, map[string]string{"import": id})
+}
+
+// importMessage takes one message of an import as the body; the query parameter origin says where it came from.
+func (a *api) importMessage(w http.ResponseWriter, r *http.Request) {
+	if _, begun := a.imports.Load(r.PathValue("id")); !begun || a.Import == nil {
+		a.fail(w, fmt.Errorf("%w: no such import was begun", errBadRequest))
+		return
+	}
+	id, err := a.Import(r.Context(), r.URL.Query().Get("origin"), r.Body)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	reply(w, map[string]string{"id": id.String()})
+}
+
+func (a *api) rebuild(w http.ResponseWriter, r *http.Request) {
+	if a.Rebuild == nil {
+		a.fail(w, fmt.Errorf("rebuild: %w", errUnavailable))
+		return
+	}
+	a.stream(w, func(progress func(Progress)) (any, error) {
+		return map[string]bool{"ok": true}, a.Rebuild(r.Context(), actor(r), progress)
+	})
+}
+
+// stream answers with lines while the work goes on.
+func (a *api) stream(w http.ResponseWriter, work func(func(Progress)) (any, error)) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	send := func(l Line) {
+		enc.Encode(l)
+		http.NewResponseController(w).Flush()
+	}
+	result, err := work(func(p Progress) { send(Line{Progress: &p}) })
+	if err != nil {
+		send(Line{Error: problem(err, a.local, a.Log)})
+		return
+	}
+	send(Line{Result: result})
+}
