@@ -129,14 +129,14 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	a.readers = &packReaders{store: o.Store, identities: o.Keys.Identities, damaged: a.damaged, open: map[string]*pack.Reader{}}
-	if err := os.MkdirAll(a.packDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data_dir: %w", err)
-	}
-	if a.catalog, err = openCatalog(filepath.Join(o.DataDir, "catalog.db"), init.Archive); err != nil {
+	if a.log, err = a.openLog(ctx, NodeLog(o.Config.Node)); err != nil { // before anything is made on disk
 		return nil, err
 	}
-	if a.log, err = a.openLog(ctx, NodeLog(o.Config.Node)); err != nil {
-		return nil, errors.Join(err, a.catalog.close())
+	if err := os.MkdirAll(a.packDir, 0o700); err != nil {
+		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), a.log.Close(ctx))
+	}
+	if a.catalog, err = openCatalog(filepath.Join(o.DataDir, "catalog.db"), init.Archive); err != nil {
+		return nil, errors.Join(err, a.log.Close(ctx))
 	}
 	if err := a.catchUp(ctx, nil); err != nil {
 		return nil, errors.Join(err, a.log.Close(ctx), a.catalog.close())

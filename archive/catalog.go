@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
@@ -56,7 +57,7 @@ func openCatalog(path, archiveID string) (*catalog, error) {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}
 	c, err := tryCatalog(path, archiveID)
-	if err == nil || errors.Is(err, bbolt.ErrTimeout) {
+	if err == nil || errors.Is(err, bolterrors.ErrTimeout) {
 		return c, err
 	}
 	// It can't be read: it is derived, so it goes, and the ledger makes it again.

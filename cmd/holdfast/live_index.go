@@ -41,6 +41,7 @@ type liveIndex struct {
 // generation is one index and what feeds it.
 type generation struct {
 	dir      string
+	fresh    atomic.Bool // it was empty when it was opened, and has not caught up yet
 	backend  index.Backend
 	follower *index.Follower
 	cancel   context.CancelFunc
@@ -80,6 +81,10 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 		return nil, err
 	}
 	b := &watched{Backend: opened, damaged: l.repair}
+	cursors, err := opened.Through(context.Background()) // no I/O
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
 	f := index.New(index.Options{
 		Node: l.node, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
 		Tail: struct {
@@ -87,7 +92,9 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 			*spool.Spool
 		}{l.spool.Tail(), l.spool},
 	})
-	return &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}, nil
+	g := &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}
+	g.fresh.Store(len(cursors) == 0)
+	return g, nil
 }
 
 // watched tells of damage that shows when the index is used.
@@ -131,6 +138,11 @@ func (g *generation) start(ctx context.Context) {
 	go func() {
 		defer close(g.done)
 		g.follower.Run(ctx)
+	}()
+	go func() {
+		if g.follower.Settle(ctx) == nil {
+			g.fresh.Store(false)
+		}
 	}()
 }
 
@@ -180,6 +192,9 @@ func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint6
 		return errors.New("rebuild: one is running already")
 	}
 	defer l.rebuilding.Unlock()
+	if now := l.current(); now.fresh.Load() { // it is being built anyway, as after a lost data_dir
+		return l.catchUp(ctx, now, progress)
+	}
 	dir, err := l.gens.Next()
 	if err != nil {
 		return err

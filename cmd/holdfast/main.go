@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for hosts without the system's zones
 
 	"github.com/spf13/cobra"
 )

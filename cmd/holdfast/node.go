@@ -243,10 +243,14 @@ func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(we
 	if err != nil {
 		return nil, err
 	}
-	return archive.Verify(ctx, archive.VerifyOptions{
+	report, err := archive.Verify(ctx, archive.VerifyOptions{
 		Store: store, Keys: keys, Full: full,
 		Progress: func(step string, done, total int64, unit string) {
 			progress(web.Progress{Step: step, Done: done, Total: total, Unit: unit})
 		},
 	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Archive.Store, err)
+	}
+	return report, nil
 }

@@ -286,7 +286,7 @@ func shared[C prometheus.Collector](registry prometheus.Registerer, c C) (C, err
 
 func (s *Server) count(outcome string) { s.messages.WithLabelValues(outcome).Inc() }
 
-func newSessionID() string { return strings.ToLower(rand.Text()[:16]) }
+func newSessionID() string { return strings.ToLower(rand.Text()[:10]) } // 50 bits
 
 // libraryLog is go-smtp's log: chatter, but for the stack of a panic.
 type libraryLog struct{ log *slog.Logger }
