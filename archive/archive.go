@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-archive/holdfast/archive/ledger"
@@ -53,8 +54,10 @@ type Custody interface {
 	TryNext(ctx context.Context) (*record.Item, error)
 	// Release says that the archive holds these.
 	Release(ctx context.Context, items []*record.Item) error
-	// Waiting gives the sequences, as ranges, that are in custody and not released.
+	// Waiting gives the sequences, as ranges, that are in custody and not released. Every other one up to Newest has been released, if
+	// Newest was asked first.
 	Waiting() [][2]uint64
+	Newest() uint64
 	// Find gives a record that is in custody and not released, or nil.
 	Find(ctx context.Context, id record.ID) (*record.Item, error)
 }
@@ -67,6 +70,7 @@ type Options struct {
 	DataDir  string                       // catalog and packs on their way
 	Expiry   func(*record.Item) time.Time // zero: never
 	Keep     func(*record.Item) Keep      // nil: everything
+	Busy     func() bool                  // mail is coming in: packing yields to it, for a second at most; nil: never
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Now      func() time.Time
@@ -94,6 +98,7 @@ type Archive struct {
 	packDir    string
 	expiry     func(*record.Item) time.Time
 	keep       func(*record.Item) Keep
+	busy       func() bool
 	slog       *slog.Logger
 	metrics    *metrics
 	now        func() time.Time
@@ -101,7 +106,10 @@ type Archive struct {
 	packNo     int // by the sealing goroutine
 	readers    *packReaders
 
-	commitMu sync.Mutex // held while the ledger is ahead of the catalog
+	former    []*sealedPack     // sealed before this start, to be committed by Run
+	pending   *roaring64.Bitmap // sequences that were in custody at the last commit before this start
+	commitMu  sync.Mutex        // held while the ledger is ahead of the catalog
+	rebuildMu sync.Mutex        // held while the catalog is made again
 
 	mu        sync.Mutex
 	custody   Custody                      // set by Run
@@ -120,10 +128,13 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	}
 	a := &Archive{
 		cfg: o.Config, store: o.Store, keys: o.Keys, init: *init, packDir: filepath.Join(o.DataDir, "packs"),
-		expiry: o.Expiry, keep: o.Keep, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
+		expiry: o.Expiry, keep: o.Keep, busy: o.Busy, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
 	}
 	if a.keep == nil {
 		a.keep = func(*record.Item) Keep { return KeepAll }
+	}
+	if a.busy == nil {
+		a.busy = func() bool { return false }
 	}
 	if a.recipients, err = parseRecipients(init.Recipients, o.Config.Recipients); err != nil {
 		return nil, err
@@ -135,14 +146,33 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	if err := os.MkdirAll(a.packDir, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), a.log.Close(ctx))
 	}
-	if a.catalog, err = openCatalog(filepath.Join(o.DataDir, "catalog.db"), init.Archive); err != nil {
-		return nil, errors.Join(err, a.log.Close(ctx))
+	path := filepath.Join(o.DataDir, "catalog.db")
+	err = a.recoverState(ctx, path)
+	if errors.Is(err, errCatalog) { // it is gone, and is made again
+		a.slog.Error("the catalog is made again from the ledger", "err", err)
+		err = a.recoverState(ctx, path)
 	}
-	if err := a.catchUp(ctx, nil); err != nil {
-		return nil, errors.Join(err, a.log.Close(ctx), a.catalog.close())
+	if err != nil {
+		return nil, errors.Join(err, a.log.Close(ctx))
 	}
 	a.metrics = newMetrics(o.Registry, a)
 	return a, nil
+}
+
+// recoverState opens the catalog, lets it catch up, and finds what was on its way.
+func (a *Archive) recoverState(ctx context.Context, path string) (err error) {
+	if a.catalog, err = openCatalog(path, a.init.Archive); err != nil {
+		return err
+	}
+	if err = a.catchUp(ctx, nil); err == nil {
+		if err = a.takeUp(ctx); err == nil {
+			_, err = a.accounted()
+		}
+	}
+	if err != nil {
+		return errors.Join(err, a.catalog.close())
+	}
+	return nil
 }
 
 // damaged raises the alarm.
@@ -165,9 +195,19 @@ func (a *Archive) Encrypted() bool { return len(a.recipients) > 0 }
 // Readable says whether this node can read what it archives.
 func (a *Archive) Readable() bool { return !a.Encrypted() || len(a.keys.Identities) > 0 }
 
-// NextSequence is the spool sequence that follows the newest in this node's log: where a spool that is new must begin, so that no number is
-// given twice.
-func (a *Archive) NextSequence() (uint64, error) { return a.catalog.nextSequence(a.log.Name()) }
+// NextSequence is the spool sequence that follows the newest that this node's log, or a pack on its way there, speaks of: where a spool that
+// is new must begin, so that no number is given twice.
+func (a *Archive) NextSequence() (uint64, error) {
+	known, err := a.accounted()
+	if err != nil {
+		return 0, err
+	}
+	known.Or(a.pending)
+	if known.IsEmpty() {
+		return 1, nil
+	}
+	return known.Maximum() + 1, nil
+}
 
 // Has says whether a message is in the archive: committed, as far as this node has followed the ledger.
 func (a *Archive) Has(id record.ID) (bool, error) {

@@ -111,6 +111,15 @@ func (c *custody) Waiting() (runs [][2]uint64) {
 	return runs
 }
 
+func (c *custody) Newest() (newest uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, it := range c.items {
+		newest = max(newest, it.Seq)
+	}
+	return newest
+}
+
 func (c *custody) Find(_ context.Context, id record.ID) (*record.Item, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,15 +1,18 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
@@ -20,8 +23,8 @@ import (
 // a catalog that is absent, damaged or of another archive is made again from the first entry.
 //
 // Buckets: "logs" and "packs" number the names that repeat; "records" maps an id (16 bytes), and for a late supplement id and name, to a
-// place; "cursor" has for each log the number of its entries that are in here, and the newest spool
-// sequence they name; "drops" has the first sequence of each dropped run.
+// place; "cursor" has for each log the number of its entries that are in here, and the set of spool
+// sequences that they account for; "drops" has the first sequence of each dropped run.
 type catalog struct {
 	path string
 
@@ -51,6 +54,9 @@ var (
 // kinds gives each kind of entry its byte in a place; the order is part of the file.
 var kinds = []record.Kind{record.KindInit, record.KindMessage, record.KindRefused, record.KindSupplement, record.KindAct, record.KindDropped}
 
+// catalogVersion is that of the file. Another one is made again.
+const catalogVersion = "2"
+
 // openCatalog opens the catalog of one archive, or an empty one where the file is absent, unreadable or of another archive.
 func openCatalog(path, archiveID string) (*catalog, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -68,6 +74,7 @@ func openCatalog(path, archiveID string) (*catalog, error) {
 }
 
 func tryCatalog(path, archiveID string) (_ *catalog, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a file that is too short is read where nothing is mapped
 	defer func() {
 		if r := recover(); r != nil { // bbolt panics on some kinds of damage
 			err = fmt.Errorf("catalog %s is damaged: %v", path, r)
@@ -87,7 +94,10 @@ func tryCatalog(path, archiveID string) (_ *catalog, err error) {
 		if have := meta.Get([]byte("archive")); have != nil && string(have) != archiveID {
 			return fmt.Errorf("catalog %s is of archive %s, not %s", path, have, archiveID)
 		}
-		return meta.Put([]byte("archive"), []byte(archiveID))
+		if have := meta.Get([]byte("version")); string(have) != catalogVersion && meta.Get([]byte("archive")) != nil {
+			return fmt.Errorf("catalog %s is of version %q, not %s", path, have, catalogVersion)
+		}
+		return errors.Join(meta.Put([]byte("archive"), []byte(archiveID)), meta.Put([]byte("version"), []byte(catalogVersion)))
 	})
 	if err != nil {
 		db.Close()
@@ -102,16 +112,28 @@ func (c *catalog) close() error {
 	return c.db.Close()
 }
 
+// errCatalog is returned where the catalog is damaged. It is gone by then, and the next start makes it again.
+var errCatalog = errors.New("catalog is damaged")
+
 func (c *catalog) view(fn func(*bbolt.Tx) error) error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.db.View(fn)
+	return c.guarded(func() error { return c.db.View(fn) })
 }
 
 func (c *catalog) update(fn func(*bbolt.Tx) error) error {
+	return c.guarded(func() error { return c.db.Update(fn) })
+}
+
+// guarded survives damage, at which bbolt panics or, where the file is too short, reads what is not mapped.
+func (c *catalog) guarded(do func() error) (err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.db.Update(fn)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.Join(fmt.Errorf("%s: %w: %v", c.path, errCatalog, r), removeIfThere(c.path))
+		}
+	}()
+	return do()
 }
 
 // replace puts another catalog, of the same archive, in the place of this one. The other must not be used afterwards.
@@ -179,7 +201,7 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 				return err
 			}
 		}
-		if err := raise(cursors, seqKey(log), entries); err != nil {
+		if err := account(cursors, seqKey(log), entries); err != nil {
 			return err
 		}
 		cursor = max(cursor, first+uint64(len(entries)))
@@ -187,35 +209,52 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 	})
 }
 
-// raise keeps the newest spool sequence that entries name.
-func raise(b *bbolt.Bucket, key []byte, entries []record.Entry) error {
-	var newest uint64
-	if v := b.Get(key); len(v) == 8 {
-		newest = binary.BigEndian.Uint64(v)
+// account adds to a set the spool sequences that entries account for. It is all runs, so it stays small.
+func account(b *bbolt.Bucket, key []byte, entries []record.Entry) error {
+	set, err := decodeSequences(b.Get(key))
+	if err != nil {
+		return err
 	}
-	before := newest
-	for i := range entries {
-		newest = max(newest, entries[i].Seq)
-		if d := entries[i].Drop; d != nil {
-			newest = max(newest, d.Last)
-		}
+	addSequences(set, entries)
+	set.RunOptimize()
+	v, err := set.MarshalBinary()
+	if err != nil {
+		return err
 	}
-	if newest == before {
-		return nil
-	}
-	return b.Put(key, binary.BigEndian.AppendUint64(nil, newest))
+	return b.Put(key, v)
 }
 
-func seqKey(log string) []byte { return []byte(log + "\x00seq") }
-
-func (c *catalog) nextSequence(log string) (n uint64, err error) {
-	err = c.view(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(bucketCursor).Get(seqKey(log)); len(v) == 8 {
-			n = binary.BigEndian.Uint64(v)
+func addSequences(set *roaring64.Bitmap, entries []record.Entry) {
+	for i := range entries {
+		if seq := entries[i].Seq; seq > 0 {
+			set.Add(seq)
 		}
-		return nil
+		if d := entries[i].Drop; d != nil && d.First <= d.Last {
+			set.AddRange(d.First, d.Last+1)
+		}
+	}
+}
+
+func decodeSequences(v []byte) (*roaring64.Bitmap, error) {
+	set := roaring64.New()
+	if v == nil {
+		return set, nil
+	}
+	if err := set.UnmarshalBinary(bytes.Clone(v)); err != nil { // the value is gone after its transaction
+		return nil, fmt.Errorf("catalog: set of sequences: %w", err)
+	}
+	return set, nil
+}
+
+func seqKey(log string) []byte { return []byte(log + "\x00seqs") }
+
+// sequences gives the spool sequences that the entries of a log account for.
+func (c *catalog) sequences(log string) (set *roaring64.Bitmap, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		set, err = decodeSequences(tx.Bucket(bucketCursor).Get(seqKey(log)))
+		return err
 	})
-	return n + 1, err
+	return set, err
 }
 
 // find gives the place of a record; of one of its late supplements where name is not empty. ok is false where the catalog has none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/ledger"
@@ -26,15 +27,23 @@ type InitOptions struct {
 	Now      time.Time
 }
 
+// Validate says what is wrong with the options before anything is made: ErrEscrow, or a recipient that is none.
+func (o InitOptions) Validate() error {
+	if o.Encrypt && len(o.Offline) == 0 && len(o.Config.Recipients) == 0 && !o.NoEscrow {
+		return ErrEscrow
+	}
+	if _, err := parseRecipients(o.Offline, o.Config.Recipients); err != nil {
+		return fmt.Errorf("recipient: %w", err)
+	}
+	return nil
+}
+
 // Create makes an archive: keys in keys_dir, then commit 0 of the log of acts, which is what makes it exist, then that of the node's own
 // log. On an archive that exists, with the keys of that archive, it adds the node's log and nothing else. ledger.ErrExists where that
 // exists too.
 func Create(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
-	if o.Encrypt && len(o.Offline) == 0 && len(o.Config.Recipients) == 0 && !o.NoEscrow {
-		return nil, nil, ErrEscrow
-	}
-	if _, err := parseRecipients(o.Offline, o.Config.Recipients); err != nil {
-		return nil, nil, fmt.Errorf("recipient: %w", err)
+	if err := o.Validate(); err != nil {
+		return nil, nil, err
 	}
 	if _, err := o.Store.Stat(ctx, ledger.CommitKey(LogActs, 0)); err == nil {
 		return join(ctx, o)
@@ -62,7 +71,7 @@ func Create(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
 func join(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
 	keys, err := LoadKeys(o.KeysDir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("there is an archive in this store already: %w", err)
+		return nil, nil, fmt.Errorf("there is an archive in this store already, and its keys are not in keys_dir %s: put them there, or choose another store: %w", o.KeysDir, ErrNoKeys)
 	}
 	init, err := readInit(ctx, o.Store, keys)
 	if err != nil {
@@ -70,6 +79,14 @@ func join(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
 	}
 	if keys.Signer == nil {
 		return nil, nil, fmt.Errorf("keys_dir %s: no %s: %w", keys.Dir, fileSigner, ErrNoKeys)
+	}
+	if o.Encrypt && len(init.Recipients) == 0 {
+		return nil, nil, errors.New("there is an archive in this store already, and its packs are not encrypted: that was settled when it was made")
+	}
+	for _, r := range o.Offline {
+		if !slices.Contains(init.Recipients, r) {
+			return nil, nil, fmt.Errorf("there is an archive in this store already, and %s is none of its recipients: archive.recipients adds to them", r)
+		}
 	}
 	node := *init
 	node.Log = NodeLog(o.Config.Node)

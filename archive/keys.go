@@ -2,7 +2,9 @@ package archive
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -97,38 +99,71 @@ func (k *Keys) loadIdentity() error {
 }
 
 // makeKeys makes the keys of a new archive in dir, which is made where absent, and durable. Keys that a former init left there without
-// an archive are taken up again.
+// an archive are taken up again, also where it was cut off before all of them were there; no file is ever written over.
 func makeKeys(dir, archiveID string) (*Keys, error) {
-	if k, err := LoadKeys(dir); err == nil && k.Signer != nil && len(k.Identities) > 0 {
-		return k, nil
-	} else if err != nil && !errors.Is(err, ErrNoKeys) {
-		return nil, err
+	k, err := LoadKeys(dir)
+	switch {
+	case err == nil && (k.Signer == nil || len(k.Identities) == 0): // of a node that only reads, or only writes
+		return nil, fmt.Errorf("keys_dir %s: it has a part of the keys of another archive; a new archive needs an empty folder: %w", dir, ErrWrongKey)
+	case err == nil || !errors.Is(err, ErrNoKeys):
+		return k, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("keys_dir: %w", err)
 	}
-	signer, verifier, err := ledger.GenerateKey(archiveID)
+	signer, err := keepOrWrite(filepath.Join(dir, fileSigner), func() (string, error) {
+		signer, _, err := ledger.GenerateKey(archiveID)
+		return signer + "\n", err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("make ledger key: %w", err)
 	}
-	identity, err := age.GenerateX25519Identity()
-	if err != nil {
+	if _, err := keepOrWrite(filepath.Join(dir, fileIdentity), func() (string, error) {
+		id, err := age.GenerateX25519Identity()
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("# created: %s\n# public key: %s\n%s\n", time.Now().UTC().Format(time.RFC3339), id.Recipient(), id), nil
+	}); err != nil {
 		return nil, fmt.Errorf("make identity: %w", err)
 	}
-	created := time.Now().UTC().Format(time.RFC3339)
-	for _, f := range []struct{ name, text string }{
-		{fileSigner, signer + "\n"},
-		{fileIdentity, fmt.Sprintf("# created: %s\n# public key: %s\n%s\n", created, identity.Recipient(), identity)},
-		{fileVerifier, verifier + "\n"}, // last: LoadKeys takes it for the sign that the others are whole
-	} {
-		if err := writeNew(filepath.Join(dir, f.name), f.text); err != nil {
-			return nil, fmt.Errorf("keys_dir: %w", err)
-		}
+	verifier, err := verifierOf(strings.TrimSpace(signer))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, fileSigner), err)
+	}
+	if err := writeNew(filepath.Join(dir, fileVerifier), verifier+"\n"); err != nil { // last: LoadKeys takes it for the sign that the others are whole
+		return nil, fmt.Errorf("keys_dir: %w", err)
 	}
 	if err := errors.Join(syncDir(dir), syncDir(filepath.Dir(dir))); err != nil {
 		return nil, fmt.Errorf("keys_dir: %w", err)
 	}
 	return LoadKeys(dir)
+}
+
+// keepOrWrite reads a file, or makes it where it is absent.
+func keepOrWrite(path string, text func() (string, error)) (string, error) {
+	if have, err := os.ReadFile(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return string(have), err
+	}
+	fresh, err := text()
+	if err != nil {
+		return "", err
+	}
+	return fresh, writeNew(path, fresh)
+}
+
+// verifierOf gives the verifier key of a signing key.
+func verifierOf(signer string) (string, error) {
+	s, err := note.NewSigner(signer)
+	if err != nil {
+		return "", errors.New("not a signing key") // nothing of it is quoted
+	}
+	fields := strings.SplitN(signer, "+", 5) // PRIVATE+KEY+<name>+<hash>+<base64 of algorithm and seed>
+	key, err := base64.StdEncoding.DecodeString(fields[4])
+	if err != nil || len(key) != 1+ed25519.SeedSize {
+		return "", errors.New("not an Ed25519 signing key")
+	}
+	return note.NewEd25519VerifierKey(s.Name(), ed25519.NewKeyFromSeed(key[1:]).Public().(ed25519.PublicKey))
 }
 
 // writeNew writes a secret file durably and never over one that holds something else than a torn start of such a file.

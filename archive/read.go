@@ -197,6 +197,10 @@ func (a *Archive) follow(ctx context.Context, c *catalog, progress func(done, to
 
 // RebuildCatalog makes the catalog again from the ledger. The old one serves until the new one has all of it.
 func (a *Archive) RebuildCatalog(ctx context.Context, progress func(done, total uint64)) error {
+	if !a.rebuildMu.TryLock() {
+		return errors.New("catalog: it is being made again already")
+	}
+	defer a.rebuildMu.Unlock()
 	path := a.catalog.path + ".new"
 	if err := removeIfThere(path); err != nil {
 		return fmt.Errorf("catalog: %w", err)

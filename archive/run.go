@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"math/rand/v2"
@@ -26,6 +28,11 @@ type sealer struct {
 	open    map[string]*openPack // by month of expiry
 	drops   []*record.Item       // they need an entry and no pack
 	dropped time.Time            // when the first of them came
+	again   []*record.Item       // of packs that could not be written: they go into new ones
+	pause   time.Duration        // after the last fault of the local disk
+	aside   []*record.Item       // could not be read, and are tried again
+	asideAt time.Time            // when they are
+	asideIn time.Duration
 	out     chan<- *sealedPack
 }
 
@@ -36,16 +43,15 @@ func (a *Archive) Run(ctx context.Context, c Custody, drain <-chan struct{}) err
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	sealed := make(chan *sealedPack, maxSealed)
-	former, err := a.takeUp(c)
-	if err != nil {
-		return err
-	}
+	a.mu.Lock()
+	a.custody = c
+	a.mu.Unlock()
 	if err := a.accountForLost(ctx); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for s := range chain(former, sealed) {
+		for s := range chain(a.former, sealed) {
 			if ctx.Err() != nil {
 				continue // it is on disk, and the next start goes on with it
 			}
@@ -62,7 +68,7 @@ func (a *Archive) Run(ctx context.Context, c Custody, drain <-chan struct{}) err
 		}
 	})
 	s := &sealer{a: a, custody: c, open: map[string]*openPack{}, out: sealed}
-	err = s.run(ctx, items)
+	err := s.run(ctx, items)
 	close(sealed)
 	if err != nil {
 		cancel(err)
@@ -71,51 +77,90 @@ func (a *Archive) Run(ctx context.Context, c Custody, drain <-chan struct{}) err
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	return err
+	return cmp.Or(err, ctx.Err())
 }
 
-// takeUp gives what was sealed before this start, to be committed first, and remembers whose records these are.
-func (a *Archive) takeUp(c Custody) ([]*sealedPack, error) {
-	a.custody = c
-	packs, err := recoverPacks(a.packDir)
-	for _, s := range packs {
+// takeUp finds what was sealed before this start, to be committed first, and remembers whose records these are.
+func (a *Archive) takeUp(ctx context.Context) (err error) {
+	if a.former, err = a.recoverPacks(); err != nil {
+		return err
+	}
+	for _, s := range a.former {
 		for i := range s.Entries {
 			a.recovered[keyOf(&s.Entries[i])] = s
 		}
 	}
-	return packs, err
-}
-
-// accountForLost gives an entry to sequences that were in custody at the last commit and are not here any more: the spool that held them
-// was lost. So it stands in the ledger, and verify need not guess.
-func (a *Archive) accountForLost(ctx context.Context) error {
-	var pending [][2]uint64
+	a.pending = roaring64.New()
 	for c, err := range a.log.Commits(ctx, a.log.Head().Size-1) {
 		if err != nil {
 			return err
 		}
-		pending = c.Header.Pending
+		for _, r := range c.Header.Pending {
+			a.pending.AddRange(r[0], r[1]+1)
+		}
 	}
-	lost := roaring64.New()
-	for _, r := range pending {
-		lost.AddRange(r[0], r[1]+1)
+	return nil
+}
+
+// accounted gives the sequences that have an entry, or will have one by a pack that is on its way.
+func (a *Archive) accounted() (*roaring64.Bitmap, error) {
+	set, err := a.catalog.sequences(a.log.Name())
+	if err != nil {
+		return nil, err
 	}
-	for _, r := range a.custody.Waiting() {
+	for _, s := range a.former {
+		addSequences(set, s.Entries)
+	}
+	return set, nil
+}
+
+// accountForLost gives an entry to sequences that were in custody at the last commit and are nowhere any more: the spool that held them
+// was lost. Likewise to those that a spool had given before this log began. So it stands in the ledger, and verify need not guess.
+func (a *Archive) accountForLost(ctx context.Context) error {
+	newest := a.custody.Newest() // before Waiting
+	waiting := a.custody.Waiting()
+	accounted, err := a.accounted()
+	if err != nil {
+		return err
+	}
+	lost, reason := a.pending.Clone(), "lost: the spool that held them was gone"
+	if accounted.IsEmpty() && lost.IsEmpty() {
+		first := newest + 1
+		if len(waiting) > 0 {
+			first = min(first, waiting[0][0])
+		}
+		lost.AddRange(1, first)
+		reason = "not of this log: the spool had counted so far before it began"
+	}
+	for _, r := range waiting {
 		lost.RemoveRange(r[0], r[1]+1)
 	}
+	lost.AndNot(accounted) // such as what was committed, and not yet released
 	if lost.IsEmpty() {
 		return nil
 	}
-	a.slog.Error("records that were in custody are gone: the spool was lost", "records", lost.GetCardinality(), "first", lost.Minimum())
+	a.slog.Error("sequences without a record", "reason", reason, "count", lost.GetCardinality(), "first", lost.Minimum())
 	var entries []record.Entry
 	for first, last := range runsOf(lost) {
 		entries = append(entries, record.Entry{V: record.Version, Kind: record.KindDropped, Time: a.now().UTC(),
-			Drop: &record.Drop{First: first, Last: last, Reason: "lost: the spool that held them was gone"}})
+			Drop: &record.Drop{First: first, Last: last, Reason: reason}})
 	}
-	return a.retry(ctx, "commit", func() error {
-		_, err := a.log.Append(ctx, entries, a.custody.Waiting())
-		return err
-	})
+	for batch := range slices.Chunk(entries, maxItems) {
+		pending := a.custody.Waiting() // those of later batches are still to be accounted for, should this be cut off
+		for first, last := range runsOf(lost) {
+			pending = append(pending, [2]uint64{first, last})
+		}
+		if err := a.retry(ctx, "commit", func() error {
+			_, err := a.log.Append(ctx, batch, pending)
+			return err
+		}); err != nil {
+			return err
+		}
+		for _, e := range batch {
+			lost.RemoveRange(e.Drop.First, e.Drop.Last+1)
+		}
+	}
+	return nil
 }
 
 // chain yields a list, then a channel until it is closed.
@@ -174,6 +219,7 @@ func (a *Archive) pump(ctx context.Context, drain <-chan struct{}, out chan<- *r
 		case <-waiting.Done():
 		}
 	}()
+	var yielded time.Time
 	for {
 		var it *record.Item
 		if err := a.retry(ctx, "read custody", func() (err error) {
@@ -184,12 +230,33 @@ func (a *Archive) pump(ctx context.Context, drain <-chan struct{}, out chan<- *r
 		}); err != nil || it == nil {
 			return err
 		}
+		yielded = a.yield(waiting, yielded)
 		select {
 		case out <- it:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// yieldTime is how long packing waits for a node that is busy, and how long it then goes on before it waits again. Compressing a burst of
+// mail can wait until it has been answered.
+const (
+	yieldTime = time.Second
+	yieldStep = 20 * time.Millisecond
+)
+
+// yield waits while mail is coming in, unless it has done so lately, and says when it last did.
+func (a *Archive) yield(ctx context.Context, last time.Time) time.Time {
+	if time.Since(last) < yieldTime || !a.busy() {
+		return last
+	}
+	for end := time.Now().Add(yieldTime); a.busy() && time.Now().Before(end); {
+		if sleep(ctx, yieldStep) != nil {
+			break
+		}
+	}
+	return time.Now()
 }
 
 func (s *sealer) run(ctx context.Context, items <-chan *record.Item) error {
@@ -201,6 +268,9 @@ func (s *sealer) run(ctx context.Context, items <-chan *record.Item) error {
 	tick := time.NewTicker(max(s.a.cfg.SealAfter/20, 5*time.Millisecond))
 	defer tick.Stop()
 	for {
+		if err := s.addAgain(ctx); err != nil {
+			return err
+		}
 		select {
 		case it, ok := <-items:
 			if !ok {
@@ -221,22 +291,29 @@ func (s *sealer) run(ctx context.Context, items <-chan *record.Item) error {
 
 // take puts one record into its pack.
 func (s *sealer) take(ctx context.Context, it *record.Item) error {
+	if known, err := s.known(ctx, it); known || err != nil {
+		return err
+	}
 	if it.Kind == record.KindMessage {
+		drop := droppedFrom(it) // as which it may stand in the ledger, under another configuration
+		if known, err := s.known(ctx, drop); known || err != nil {
+			return err
+		}
 		switch s.a.keep(it) {
 		case KeepEnvelope:
 			it = envelopeOnly(it)
 		case KeepNothing:
-			it = droppedFrom(it)
+			it = drop
 		}
-	}
-	if known, err := s.known(ctx, it); known || err != nil {
-		return err
 	}
 	if it.Kind == record.KindDropped {
 		if len(s.drops) == 0 {
 			s.dropped = s.a.now()
 		}
 		s.drops = append(s.drops, it)
+		if len(s.drops) >= maxItems {
+			return s.sealDrops(ctx)
+		}
 		return nil
 	}
 	return s.add(ctx, it)
@@ -275,45 +352,111 @@ func droppedFrom(it *record.Item) *record.Item {
 		Drop: &record.Drop{First: it.Seq, Last: it.Seq, Reason: "refused by the next hop, not kept"}}
 }
 
-// add writes a record into the open pack of its month. A record that can't be read stays in custody and is told of; a fault of the local
-// disk costs the open pack, whose records are taken again, after a pause.
+// add writes a record into the open pack of its month. A fault costs the open pack, whose records are taken again. A record that can't be
+// read is told of and set aside; after a fault of the local disk there is a pause.
 func (s *sealer) add(ctx context.Context, it *record.Item) error {
 	until := s.a.expiry(it)
 	month := monthOf(until)
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-		p, err := s.packFor(ctx, it, month, until)
-		if err == nil {
-			if err = p.w.Add(it); err == nil {
-				p.items = append(p.items, it)
-				if until.After(p.until) {
-					p.until = until
-				}
-				if p.w.Size() >= s.a.cfg.SealSize || len(p.items) >= maxItems {
-					return s.sealOne(ctx, p)
-				}
-				return nil
-			}
-			delete(s.open, month)
-			p.abandon()
-			bad := errors.Is(err, pack.ErrItem)
-			if bad {
-				s.a.metrics.unreadable.Inc()
-				s.a.slog.Error("a record in custody can't be read: it stays there", "record", it.ID, "seq", it.Seq, "err", err)
-			}
-			for _, earlier := range p.items {
-				if err := s.add(ctx, earlier); err != nil {
-					return err
-				}
-			}
-			if bad {
-				return nil
-			}
+	p, err := s.packFor(ctx, it, month, until)
+	if err == nil {
+		err = p.w.Add(it)
+	}
+	if err == nil {
+		p.items = append(p.items, it)
+		if until.After(p.until) {
+			p.until = until
 		}
-		s.a.slog.Error("pack not written, trying again", "err", err)
-		if err := sleep(ctx, pause); err != nil {
+		if p.w.Size() >= s.a.cfg.SealSize || len(p.items) >= maxItems {
+			return s.sealOne(ctx, p)
+		}
+		return nil
+	}
+	if p != nil {
+		s.giveUp(p)
+	}
+	if errors.Is(err, pack.ErrItem) {
+		s.setAside(it, err)
+		return nil
+	}
+	s.again = append(s.again, it)
+	return s.diskFault(ctx, "pack not written, its records are packed again", err)
+}
+
+// giveUp throws an open pack away and has its records packed again.
+func (s *sealer) giveUp(p *openPack) {
+	delete(s.open, p.month)
+	p.abandon()
+	s.again = append(p.items, s.again...)
+}
+
+// diskFault tells of a fault and waits, longer each time.
+func (s *sealer) diskFault(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.a.slog.Error(what, "err", err)
+	s.pause = min(max(2*s.pause, 100*time.Millisecond), 10*time.Second)
+	return sleep(ctx, s.pause)
+}
+
+func (s *sealer) addAgain(ctx context.Context) error {
+	for len(s.again) > 0 {
+		it := s.again[0]
+		s.again = s.again[1:]
+		if err := s.add(ctx, it); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// How long a record that could not be read is left alone: longer each time.
+const (
+	firstAside = time.Minute
+	lastAside  = time.Hour
+)
+
+// setAside leaves a record that can't be read in custody, with an alarm. The fault may pass, such as a want of open files, so it is tried
+// again now and then and at the end.
+func (s *sealer) setAside(it *record.Item, err error) {
+	s.a.metrics.unreadable.Inc()
+	s.a.slog.Error("a record in custody can't be read: it stays there and is tried again", "record", it.ID, "seq", it.Seq, "err", err)
+	if len(s.aside) == 0 {
+		s.asideIn = firstAside
+		s.asideAt = s.a.now().Add(s.asideIn)
+	}
+	s.aside = append(s.aside, it)
+}
+
+// addAside tries what was set aside: each is read first, so that one that still can't be costs no pack.
+func (s *sealer) addAside(ctx context.Context) error {
+	list, pause := s.aside, s.asideIn
+	s.aside = nil
+	for _, it := range list {
+		if !readable(it) {
+			s.aside = append(s.aside, it)
+			continue
+		}
+		if err := s.add(ctx, it); err != nil {
+			return err
+		}
+	}
+	s.asideIn = min(2*pause, lastAside)
+	s.asideAt = s.a.now().Add(s.asideIn)
+	return s.addAgain(ctx)
+}
+
+// readable reads a message and says whether it is what its envelope says.
+func readable(it *record.Item) bool {
+	if it.Body == nil {
+		return true
+	}
+	r, err := checked(it).Body()
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close()) == nil
 }
 
 func (s *sealer) packFor(ctx context.Context, it *record.Item, month string, until time.Time) (*openPack, error) {
@@ -321,8 +464,7 @@ func (s *sealer) packFor(ctx context.Context, it *record.Item, month string, unt
 		return p, nil
 	}
 	if len(s.open) >= maxOpen {
-		oldest := slices.MinFunc(s.sorted(), func(a, b *openPack) int { return a.opened.Compare(b.opened) })
-		if err := s.sealOne(ctx, oldest); err != nil {
+		if err := s.sealOne(ctx, s.sorted()[0]); err != nil {
 			return nil, err
 		}
 	}
@@ -351,6 +493,11 @@ func (s *sealer) sealDue(ctx context.Context) error {
 			}
 		}
 	}
+	if len(s.aside) > 0 && !now.Before(s.asideAt) {
+		if err := s.addAside(ctx); err != nil {
+			return err
+		}
+	}
 	if len(s.drops) > 0 && now.Sub(s.dropped) >= s.a.cfg.SealAfter {
 		return s.sealDrops(ctx)
 	}
@@ -358,31 +505,30 @@ func (s *sealer) sealDue(ctx context.Context) error {
 }
 
 func (s *sealer) sealAll(ctx context.Context) error {
-	for _, p := range s.sorted() {
-		if err := s.sealOne(ctx, p); err != nil {
+	if err := s.addAside(ctx); err != nil {
+		return err
+	}
+	for len(s.open) > 0 || len(s.again) > 0 {
+		if err := s.addAgain(ctx); err != nil {
 			return err
+		}
+		for _, p := range s.sorted() {
+			if err := s.sealOne(ctx, p); err != nil {
+				return err
+			}
 		}
 	}
 	return s.sealDrops(ctx)
 }
 
-// sealOne seals a pack and hands it on. Where sealing fails its records are taken again into a new one.
+// sealOne seals a pack and hands it on. Where it can't be made whole its records are packed again.
 func (s *sealer) sealOne(ctx context.Context, p *openPack) error {
-	delete(s.open, p.month)
 	sealed, err := s.a.seal(p)
 	if err != nil {
-		p.abandon()
-		s.a.slog.Error("pack not sealed, its records are packed again", "err", err)
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
-		}
-		for _, it := range p.items {
-			if err := s.add(ctx, it); err != nil {
-				return err
-			}
-		}
-		return nil
+		s.giveUp(p)
+		return s.diskFault(ctx, "pack not sealed, its records are packed again", err)
 	}
+	delete(s.open, p.month)
 	return s.hand(ctx, sealed)
 }
 
@@ -391,20 +537,27 @@ func (s *sealer) sealDrops(ctx context.Context) error {
 	if len(s.drops) == 0 {
 		return nil
 	}
-	sealed := &sealedPack{V: record.Version, items: s.drops, base: s.a.nextBase()}
+	sealed := &sealedPack{V: record.Version, Archive: s.a.init.Archive, items: s.drops, base: s.a.nextBase()}
 	for _, it := range s.drops {
 		sealed.Entries = append(sealed.Entries, record.Entry{V: record.Version, Kind: record.KindDropped, Time: s.a.now().UTC(), Drop: it.Drop})
-	}
-	if err := sealed.save(); err != nil {
-		s.a.slog.Error("dropped sequences not written down, trying again", "err", err)
-		s.dropped = s.a.now()
-		return sleep(ctx, time.Second)
 	}
 	s.drops = nil
 	return s.hand(ctx, sealed)
 }
 
+// hand writes the entries down and hands a pack on. From the first try on it may be on the disk, and the next start would take it up: so
+// it is tried until it succeeds, and its records go into no other pack.
 func (s *sealer) hand(ctx context.Context, p *sealedPack) error {
+	for {
+		err := p.save()
+		if err == nil {
+			break
+		}
+		if err := s.diskFault(ctx, "sealed pack not written down, trying again", err); err != nil {
+			return err
+		}
+	}
+	s.pause = 0
 	select {
 	case s.out <- p:
 		return nil
@@ -420,7 +573,9 @@ func (a *Archive) commit(ctx context.Context, s *sealedPack) error {
 	if err := a.catchUp(ctx, nil); err != nil { // a commit whose entries the catalog did not get
 		return err
 	}
-	if a.committed(s) { // by a try that was cut off after its commit
+	if known, err := a.committed(s); err != nil {
+		return err
+	} else if known { // by a try that was cut off after its commit
 		return a.settle(ctx, s)
 	}
 	first, err := a.log.Append(ctx, s.Entries, a.custody.Waiting())
@@ -437,17 +592,16 @@ func (a *Archive) commit(ctx context.Context, s *sealedPack) error {
 }
 
 // committed says whether a pack's entries are in the ledger. They went there together, so the first tells for all.
-func (a *Archive) committed(s *sealedPack) bool {
+func (a *Archive) committed(s *sealedPack) (bool, error) {
 	if len(s.Entries) == 0 {
-		return true
+		return true, nil
 	}
 	e := &s.Entries[0]
 	it := &record.Item{Kind: e.Kind, ID: e.ID, Drop: e.Drop}
 	if e.Kind == record.KindSupplement {
 		it.Supplement = &record.SupplementDoc{Supplement: record.Supplement{Name: e.Name}}
 	}
-	known, err := a.catalog.has(a.log.Name(), it)
-	return known && err == nil
+	return a.catalog.has(a.log.Name(), it)
 }
 
 func (a *Archive) settle(ctx context.Context, s *sealedPack) error {
@@ -476,7 +630,7 @@ func (a *Archive) retry(ctx context.Context, what string, step func() error) err
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.Is(err, ledger.ErrLost) || errors.Is(err, object.ErrConflict) {
+		if errors.Is(err, ledger.ErrLost) || errors.Is(err, object.ErrConflict) || errors.Is(err, errCatalog) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		level := slog.LevelWarn

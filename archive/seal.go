@@ -20,7 +20,8 @@ import (
 //
 //	<n>.open       being written; the records are still in the spool            → thrown away
 //	<n>.pack       whole, fsynced                                              → thrown away while <n>.json is missing
-//	<n>.json       its key and entries, fsynced, then the directory: sealed     → uploaded and committed by the next start, the same bytes
+//	<n>.json       its key and entries, fsynced, then the directory: sealed     → uploaded and committed by the next start, the same bytes;
+//	                                                                              where the pack is not whole, its records are packed again
 //	the object     created in the store                                         → as above: to create the same bytes again succeeds
 //	the commit     the entries are in the ledger                                → the spool's records are released, both files removed
 //
@@ -51,6 +52,7 @@ type openPack struct {
 // sealedPack is a whole one, on its way into the store. Its JSON is the file <n>.json.
 type sealedPack struct {
 	V       int            `json:"v"`
+	Archive string         `json:"archive"`
 	Key     string         `json:"key"` // empty: entries without a pack
 	SHA256  record.Digest  `json:"sha256,omitzero"`
 	Size    int64          `json:"size"`
@@ -97,9 +99,10 @@ func (a *Archive) nextBase() string {
 func (p *openPack) abandon() {
 	p.file.Close()
 	os.Remove(p.base + ".open")
+	os.Remove(p.base + ".pack")
 }
 
-// seal ends a pack and makes it durable: pack, fsync, rename, its entries beside it, fsync, fsync of the folder.
+// seal ends a pack and makes it whole: pack, fsync, rename. save then writes its entries beside it.
 func (a *Archive) seal(p *openPack) (*sealedPack, error) {
 	sum, err := p.w.Close()
 	if err != nil {
@@ -108,7 +111,7 @@ func (a *Archive) seal(p *openPack) (*sealedPack, error) {
 	if err := errors.Join(p.file.Sync(), p.file.Close()); err != nil {
 		return nil, fmt.Errorf("seal pack: %w", err)
 	}
-	s := &sealedPack{V: record.Version, SHA256: sum.SHA256, Size: sum.Size, Raw: sum.Raw, Until: p.until, base: p.base, items: p.items}
+	s := &sealedPack{V: record.Version, Archive: a.init.Archive, SHA256: sum.SHA256, Size: sum.Size, Raw: sum.Raw, Until: p.until, base: p.base, items: p.items}
 	s.Key = a.packKey(p, sum.SHA256)
 	for i, placed := range sum.Records {
 		it := p.items[i]
@@ -120,10 +123,10 @@ func (a *Archive) seal(p *openPack) (*sealedPack, error) {
 	if err := os.Rename(p.base+".open", p.base+".pack"); err != nil {
 		return nil, fmt.Errorf("seal pack: %w", err)
 	}
-	return s, s.save()
+	return s, nil
 }
 
-// save writes the entries beside the pack: with that it is sealed.
+// save writes the entries beside the pack, fsyncs them, and then the folder: with that it is sealed.
 func (s *sealedPack) save() error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -145,7 +148,7 @@ func (s *sealedPack) save() error {
 
 // forget removes the local files of a pack that is committed.
 func (s *sealedPack) forget() error {
-	return errors.Join(os.Remove(s.base+".json"), removeIfThere(s.base+".pack"))
+	return errors.Join(removeIfThere(s.base+".json"), removeIfThere(s.base+".pack"))
 }
 
 func removeIfThere(path string) error {
@@ -179,15 +182,16 @@ func entryOf(it *record.Item) record.Entry {
 	return e
 }
 
-// recoverPacks throws away what was not sealed and gives what was, oldest first.
-func recoverPacks(dir string) ([]*sealedPack, error) {
-	names, err := os.ReadDir(dir)
+// recoverPacks throws away what was not sealed and gives what was, oldest first. A pack that is not what was sealed any more is thrown away
+// too, and one of another archive: what is in it is still in the spool, and is packed again.
+func (a *Archive) recoverPacks() ([]*sealedPack, error) {
+	names, err := os.ReadDir(a.packDir)
 	if err != nil {
 		return nil, fmt.Errorf("packs: %w", err)
 	}
 	var sealed []*sealedPack
 	for _, n := range names {
-		base, isJSON := strings.CutSuffix(filepath.Join(dir, n.Name()), ".json")
+		base, isJSON := strings.CutSuffix(filepath.Join(a.packDir, n.Name()), ".json")
 		if !isJSON {
 			continue
 		}
@@ -199,19 +203,20 @@ func recoverPacks(dir string) ([]*sealedPack, error) {
 		if err := json.Unmarshal(text, s); err != nil {
 			return nil, fmt.Errorf("sealed pack %s.json: %w", base, err)
 		}
-		if s.Key != "" {
-			info, err := os.Stat(base + ".pack")
-			if err != nil {
-				return nil, fmt.Errorf("sealed pack: %w", err)
-			}
-			if info.Size() != s.Size {
-				return nil, fmt.Errorf("sealed pack %s.pack has %d bytes, %d were sealed", base, info.Size(), s.Size)
-			}
+		if s.Archive != a.init.Archive {
+			a.slog.Error("a sealed pack is of another archive: its records are packed again", "pack", base, "archive", s.Archive)
+			continue
+		}
+		if err := s.whole(); errors.Is(err, errNotWhole) || errors.Is(err, os.ErrNotExist) {
+			a.slog.Error("a sealed pack is not whole: its records are packed again", "pack", base, "err", err)
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("packs: %w", err)
 		}
 		sealed = append(sealed, s)
 	}
 	for _, n := range names {
-		path := filepath.Join(dir, n.Name())
+		path := filepath.Join(a.packDir, n.Name())
 		keep := slices.ContainsFunc(sealed, func(s *sealedPack) bool { return path == s.base+".json" || path == s.base+".pack" })
 		if !keep {
 			if err := os.Remove(path); err != nil {
@@ -220,6 +225,26 @@ func recoverPacks(dir string) ([]*sealedPack, error) {
 		}
 	}
 	return sealed, nil
+}
+
+var errNotWhole = errors.New("not the bytes that were sealed")
+
+// whole checks the file of a sealed pack.
+func (s *sealedPack) whole() error {
+	if s.Key == "" {
+		return nil
+	}
+	f, err := os.Open(s.base + ".pack")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if got, err := hashAll(f); err != nil {
+		return err
+	} else if got.SHA256 != s.SHA256 {
+		return fmt.Errorf("%s.pack: %w", s.base, errNotWhole)
+	}
+	return nil
 }
 
 // syncDir makes the names in a folder durable.

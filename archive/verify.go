@@ -90,7 +90,8 @@ type verification struct {
 	archive string // empty: not known
 	group   *errgroup.Group
 
-	present []string        // packs that were there at the start
+	present []string // packs that were there at the start
+	logs    []string
 	named   map[string]bool // packs that entries name
 
 	mu     sync.Mutex
@@ -110,6 +111,7 @@ func (v *verification) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.logs = logs
 	if !slices.Contains(logs, LogActs) {
 		v.missing(ledger.CommitKey(LogActs, 0), ledger.ErrMissing)
 	}
@@ -344,14 +346,30 @@ func (v *verification) add(list *[]Finding, key string, what error) {
 	*list = append(*list, Finding{key, what.Error()})
 }
 
+// logOfPack gives the log that a pack belongs to by its key: …/<node>-<first seq>-<sha256 prefix>.tar.zst[.age].
+func logOfPack(key string) (log string, ok bool) {
+	parts := strings.Split(key[strings.LastIndexByte(key, '/')+1:], "-")
+	if len(parts) < 3 {
+		return "", false
+	}
+	node := strings.Join(parts[:len(parts)-2], "-")
+	return NodeLog(node), nodeName.MatchString(node)
+}
+
 func (v *verification) altered(key string, what error) { v.add(&v.report.Altered, key, what) }
 func (v *verification) missing(key string, what error) { v.add(&v.report.Missing, key, what) }
 
-// finish lists orphans and gives the verdict.
+// finish lists orphans and gives the verdict. A node has its log before it has packs: where it has packs only, the log is gone.
 func (v *verification) finish() {
+	gone := map[string]bool{}
 	for _, key := range v.present {
-		if !v.named[key] {
-			v.add(&v.report.Orphans, key, errors.New("no entry names it"))
+		if v.named[key] {
+			continue
+		}
+		v.add(&v.report.Orphans, key, errors.New("no entry names it"))
+		if log, ok := logOfPack(key); ok && !gone[log] && !slices.Contains(v.logs, log) {
+			gone[log] = true
+			v.missing(ledger.CommitKey(log, 0), errors.New("the whole log is gone; there are packs of its node"))
 		}
 	}
 	r := &v.report

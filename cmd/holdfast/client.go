@@ -51,7 +51,16 @@ func connect(ctx context.Context, cfg *config) (*client, error) {
 	}}}
 	c.close = func() error {
 		c.http.CloseIdleConnections()
-		return errors.Join(srv.Close(), n.stop(context.WithoutCancel(ctx)))
+		unhurried, cancel := context.WithCancel(context.WithoutCancel(ctx)) // all of an import may have to be archived yet
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { time.AfterFunc(graceArchive, cancel) })()
+		err := errors.Join(srv.Close(), n.stop(unhurried))
+		select {
+		case failed := <-n.failed:
+			return errors.Join(failed, err)
+		default:
+			return err
+		}
 	}
 	return c, nil
 }

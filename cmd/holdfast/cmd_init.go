@@ -62,6 +62,10 @@ type initReport struct {
 }
 
 func initArchive(cmd *cobra.Command, cfg *config, io archive.InitOptions) (*initReport, error) {
+	io.Config = cfg.Archive
+	if err := io.Validate(); err != nil { // before anything is made
+		return nil, usage(err)
+	}
 	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -71,7 +75,7 @@ func initArchive(cmd *cobra.Command, cfg *config, io archive.InitOptions) (*init
 	if err != nil {
 		return nil, err
 	}
-	io.Config, io.Store, io.KeysDir, io.Software, io.Now = cfg.Archive, store, cfg.KeysDir, "holdfast "+version, time.Now()
+	io.Store, io.KeysDir, io.Software, io.Now = store, cfg.KeysDir, "holdfast "+version, time.Now()
 	init, _, err := archive.Create(cmd.Context(), io)
 	if err != nil {
 		return nil, fmt.Errorf("init %s: %w", cfg.Archive.Store, err)
@@ -81,7 +85,8 @@ func initArchive(cmd *cobra.Command, cfg *config, io archive.InitOptions) (*init
 
 func configCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Look at the configuration", Args: cobra.NoArgs,
-		Example: "  holdfast config check --config holdfast.yaml"}
+		Example: "  holdfast config check --config holdfast.yaml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	check := &cobra.Command{
 		Use:     "check",
 		Short:   "Name every fault of the configuration at once",
@@ -93,7 +98,7 @@ func configCommand(o *options) *cobra.Command {
 			if o.json {
 				faults := []string{}
 				if err != nil {
-					faults = strings.Split(err.Error(), "\n")
+					faults = faultsOf(err)
 				}
 				json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ok": err == nil, "faults": faults})
 			}
@@ -111,4 +116,13 @@ func configCommand(o *options) *cobra.Command {
 	}
 	cmd.AddCommand(addJSON(check, o))
 	return cmd
+}
+
+// faultsOf gives the faults of a configuration one by one, without the line that names the file.
+func faultsOf(err error) []string {
+	text := err.Error()
+	if _, list, ok := strings.Cut(text, ":\n"); ok {
+		text = list
+	}
+	return strings.Split(text, "\n")
 }

@@ -24,7 +24,7 @@ func searchCommand(o *options) *cobra.Command {
 	var sort, zone, after string
 	var count bool
 	cmd := &cobra.Command{
-		Use:   "search QUERY",
+		Use:   "search [QUERY]",
 		Short: "Find records",
 		Long: `Find records by a query: words, "phrases", AND OR NOT and parentheses, fields such as from: to: rcpt: subject: sent: received:
 size: hasattachment: msgid: sha256:, prefix*. The search is an act in the ledger before it is carried out.`,
@@ -100,7 +100,11 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 			through[i] += c.Time.Local().Format(", 2006-01-02 15:04:05")
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d found, read as: %s; complete through %s\n", res.Total, res.Query, strings.Join(through, "; "))
+	read := res.Query
+	if read == "" {
+		read = "every message"
+	}
+	_, err := fmt.Fprintf(w, "%d found, read as: %s; complete through %s\n", res.Total, read, strings.Join(through, "; "))
 	return err
 }
 
@@ -128,6 +132,9 @@ the ledger entry; --text what a reader sees. The view is an act in the ledger be
 		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if eml && envelope || eml && text || envelope && text {
+				return usage(errors.New("--eml, --envelope and --text: one of them"))
+			}
 			path := "/eml"
 			switch {
 			case envelope:
@@ -141,7 +148,6 @@ the ledger entry; --text what a reader sees. The view is an act in the ledger be
 	cmd.Flags().BoolVar(&eml, "eml", false, "the received bytes (default)")
 	cmd.Flags().BoolVar(&envelope, "envelope", false, "envelope, supplements and ledger entry, as JSON")
 	cmd.Flags().BoolVar(&text, "text", false, "header and text, as a reader sees them")
-	cmd.MarkFlagsMutuallyExclusive("eml", "envelope", "text")
 	return addJSON(cmd, o)
 }
 
@@ -175,10 +181,14 @@ func download(cmd *cobra.Command, o *options, idText, part string) error {
 	if err != nil {
 		return errors.Join(exitOf(err), c.close())
 	}
-	if o.json && part != "" { // what is not JSON by itself becomes a string in it
+	if o.json && part != "" { // what is not JSON by itself becomes a string in it; a message as base64, for it need not be UTF-8
 		text, err := io.ReadAll(body)
 		if err == nil {
-			err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"id": id.String(), strings.TrimPrefix(part, "/"): string(text)})
+			out := map[string]any{"id": id, strings.TrimPrefix(part, "/"): string(text)}
+			if part == "/eml" {
+				out = map[string]any{"id": id, "eml_base64": text}
+			}
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 		}
 		return errors.Join(err, body.Close(), c.close())
 	}

@@ -17,10 +17,12 @@ import (
 	"github.com/holdfast-archive/holdfast/web"
 )
 
-// How long a stop may take: messages under way, then sealing and committing.
+// How long a stop may take: messages under way, pages under way, then sealing and committing.
 const (
 	graceData    = 10 * time.Second
+	gracePages   = 5 * time.Second
 	graceArchive = 30 * time.Second
+	graceIndex   = 5 * time.Second // of what could not be archived
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -143,13 +145,17 @@ func (s *server) wait(ctx context.Context) error {
 	var failed error
 	select {
 	case <-ctx.Done():
+		s.node.log.Info("stopping")
 	case failed = <-s.node.failed:
 		s.node.log.Error("stopping", "err", failed)
 	}
-	return errors.Join(failed, s.stop())
+	err := s.stop()
+	s.node.log.Info("stopped", "err", err)
+	return errors.Join(failed, err)
 }
 
-// stop ends in the order of the flow: no more mail, then what is in custody is sealed and committed, then the pages.
+// stop ends in the order of the flow: no more mail, no more questions, then what is in custody is sealed and committed. Each has its own
+// time: whoever reads a page slowly takes none from the archive.
 func (s *server) stop() error {
 	var errs []error
 	if s.mail != nil {
@@ -157,11 +163,17 @@ func (s *server) stop() error {
 		errs = append(errs, s.mail.shutdown(ctx))
 		cancel()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), graceArchive)
+	pages, cancel := context.WithTimeout(context.Background(), gracePages)
 	defer cancel()
 	for _, srv := range s.http {
-		errs = append(errs, srv.Shutdown(ctx))
+		err := srv.Shutdown(pages)
+		if errors.Is(err, context.DeadlineExceeded) { // cut off
+			err = srv.Close()
+		}
+		errs = append(errs, err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), graceArchive)
+	defer cancel()
 	errs = append(errs, s.node.stop(ctx))
 	return errors.Join(errs...)
 }

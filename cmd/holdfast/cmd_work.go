@@ -153,9 +153,15 @@ func printReport(w io.Writer, r *archive.Report) error {
 	}
 	verdict := "all well"
 	if !r.OK {
-		verdict = "FOUND WANTING"
+		verdict = fmt.Sprintf("FOUND WANTING, %d altered, %d missing, %d unaccounted for", len(r.Altered), len(r.Missing), len(r.Unaccounted))
 	}
-	_, err := fmt.Fprintf(w, "%s: %d entries, %d records, %d packs, %d bytes of mail, %d purged\n", verdict, r.Entries, r.Records, r.Packs, r.Bytes, r.Purged)
+	_, err := fmt.Fprintf(w, "%s: %d entries, %d records (messages and acts) in %d packs, %d bytes stored", verdict, r.Entries, r.Records, r.Packs, r.Bytes)
+	if err == nil && r.Full {
+		_, err = fmt.Fprintf(w, ", %d bytes of mail", r.Raw)
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(w, ", %d purged\n", r.Purged)
+	}
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
@@ -37,8 +38,9 @@ type config struct {
 	Retention retention.Config `mapstructure:"retention"`
 	Log       logConfig        `mapstructure:"log"`
 
-	file     string // where it came from; empty: embedded defaults
-	embedded bool   // no file was named: defaults under ./holdfast-data, loopback only
+	file     string   // where it came from; empty: embedded defaults
+	unknown  []string // keys that nobody knows
+	embedded bool     // no file was named: defaults under ./holdfast-data, loopback only
 }
 
 type logConfig struct {
@@ -122,6 +124,7 @@ func readConfig(file string, over map[string]any) (*config, error) {
 	for k, d := range defaults {
 		v.SetDefault(k, d)
 	}
+	c := &config{file: file, embedded: file == "", unknown: unknownVariables(os.Environ())}
 	base := "."
 	if file == "" {
 		v.SetDefault("listeners", embeddedListeners)
@@ -139,13 +142,53 @@ func readConfig(file string, over map[string]any) (*config, error) {
 	for k, val := range over {
 		v.Set(k, val)
 	}
-	c := &config{file: file, embedded: file == ""}
-	if err := v.UnmarshalExact(c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		bytesHook, mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(","),
-	))); err != nil {
-		return nil, fmt.Errorf("%w %s: %w", errConfig, c.name(), err)
+	var keys mapstructure.Metadata
+	err := v.Unmarshal(c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		bytesHook, durationHook, mapstructure.StringToSliceHookFunc(","),
+	)), func(d *mapstructure.DecoderConfig) { d.Metadata = &keys })
+	c.unknown = append(c.unknown, slices.Sorted(slices.Values(keys.Unused))...)
+	if err != nil {
+		return nil, fmt.Errorf("%w %s:\n%w", errConfig, c.name(), errors.Join(append(typeFaults(err), c.unknownKeys())...))
 	}
 	return c, c.resolve(base)
+}
+
+// typeFaults takes apart what the decoder says of values of the wrong type, each with its key.
+func typeFaults(err error) (faults []error) {
+	switch e := err.(type) {
+	case *mapstructure.DecodeError:
+		return []error{fmt.Errorf("%s: %w", e.Name(), e.Unwrap())}
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			faults = append(faults, typeFaults(err)...)
+		}
+		return faults
+	case interface{ Unwrap() error }:
+		return typeFaults(e.Unwrap())
+	}
+	return []error{err}
+}
+
+// unknownVariables gives the names in the environment that look like a key and are none.
+func unknownVariables(environ []string) (unknown []string) {
+	known := map[string]bool{"HOLDFAST_CONFIG": true, "HOLDFAST_SHARED": true, "HOLDFAST_SCREENSHOTS": true}
+	for key := range defaults {
+		known["HOLDFAST_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))] = true
+	}
+	for _, v := range environ {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "HOLDFAST_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+func (c *config) unknownKeys() error {
+	var errs []error
+	for _, key := range c.unknown {
+		errs = append(errs, fmt.Errorf("%s: there is no such key", key))
+	}
+	return errors.Join(errs...)
 }
 
 func (c *config) name() string {
@@ -195,7 +238,7 @@ func (c *config) resolve(base string) error {
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.Archive.Validate(), c.Spool.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Archive.Validate(), c.Spool.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
 	if within(c.KeysDir, c.DataDir) {
 		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))
 	}
@@ -229,6 +272,18 @@ func bytesHook(from, to reflect.Type, data any) (any, error) {
 		return data, nil
 	}
 	return parseBytes(data.(string))
+}
+
+// durationHook reads durations such as "60s".
+func durationHook(from, to reflect.Type, data any) (any, error) {
+	if from.Kind() != reflect.String || to != reflect.TypeFor[time.Duration]() {
+		return data, nil
+	}
+	d, err := time.ParseDuration(data.(string))
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a duration such as 60s", data)
+	}
+	return d, nil
 }
 
 // units of bytes, longest names first.

@@ -127,6 +127,7 @@ func (l *liveIndex) repair(err error) {
 		}
 		defer l.repairing.Store(false)
 		l.log.Error("index is damaged and is built again", "err", err)
+		l.current().fresh.Store(false) // it will not be whole by waiting
 		if err := l.rebuild(l.ctx, func(uint64, uint64) {}); err != nil {
 			l.log.Error("index not built again", "err", err)
 		}
@@ -159,7 +160,11 @@ func (l *liveIndex) start(ctx context.Context) {
 	l.now.start(ctx)
 }
 
-func (l *liveIndex) close() error { return l.current().close() }
+// close waits for a rebuild, which ends with what feeds it, and lets none begin afterwards.
+func (l *liveIndex) close() error {
+	l.rebuilding.Lock()
+	return l.current().close()
+}
 
 func (l *liveIndex) current() *generation {
 	l.mu.RLock()

@@ -91,15 +91,13 @@ in packs on a disk or in an S3 bucket. Every record has an entry in a signed, ap
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.PersistentFlags().StringVar(&o.config, "config", "", "configuration file (YAML); without one embedded defaults under ./holdfast-data")
+	root.PersistentFlags().StringVar(&o.config, "config", os.Getenv("HOLDFAST_CONFIG"), "configuration file (YAML), also by HOLDFAST_CONFIG; without one embedded defaults: data in ./holdfast-data, keys in ./keys")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(
 		initCommand(o), serveCommand(o), demoCommand(o), configCommand(o), searchCommand(o), getCommand(o), importCommand(o),
 		proofCommand(o), verifyCommand(o), rebuildCommand(o),
 	)
-	for _, cmd := range root.Commands() {
-		wrapUsage(cmd)
-	}
+	wrapUsage(root)
 	return root
 }
 

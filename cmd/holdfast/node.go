@@ -47,7 +47,7 @@ type node struct {
 
 // openNode opens an archive that exists. Errors name what is missing: nothing is made but what can be made again.
 func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
-	n := &node{cfg: cfg, log: cfg.Log.logger(), reg: prometheus.NewRegistry(), drain: make(chan struct{}), failed: make(chan error, 2)}
+	n := &node{cfg: cfg, mail: &mailbox{}, log: cfg.Log.logger(), reg: prometheus.NewRegistry(), drain: make(chan struct{}), failed: make(chan error, 2)}
 	n.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	keys, err := archive.LoadKeys(cfg.KeysDir)
 	if err != nil {
@@ -57,17 +57,17 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close(ctx))
+		}
+	}()
 	if err := archive.Check(ctx, n.store, keys); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Archive.Store, err)
 	}
 	if n.lock, err = lockDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.close(ctx))
-		}
-	}()
 	policies, err := retention.New(cfg.Retention)
 	if err != nil {
 		return nil, err
@@ -76,6 +76,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 		Config: cfg.Archive, Store: n.store, Keys: keys, DataDir: cfg.DataDir, Log: n.log.With("part", "archive"), Registry: n.reg, Now: time.Now,
 		Expiry: func(it *record.Item) time.Time { return policies.Expiry(it, time.Now()) },
 		Keep:   keepRefused(cfg.Listeners),
+		Busy:   n.mail.busy,
 	})
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.mail = &mailbox{Spool: n.spool}
+	n.mail.Spool = n.spool
 	n.audit = audit.New(cfg.Node, n.spool)
 	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg)
 	if err != nil {
@@ -172,7 +173,12 @@ func (n *node) stop(ctx context.Context) error {
 	giveUp := context.AfterFunc(ctx, n.cancel)
 	defer giveUp()
 	n.done.Wait()
-	if err := n.index.settle(ctx); err != nil {
+	settle, cancel := ctx, func() {}
+	if left, _ := n.spool.Pending(); left > 0 { // what could not be archived may never come into the index
+		settle, cancel = context.WithTimeout(ctx, graceIndex)
+	}
+	defer cancel()
+	if err := n.index.settle(settle); err != nil {
 		n.log.Warn("the index goes on with the next start", "err", err)
 	}
 	n.cancel()
