@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,8 +193,13 @@ func (a *Archive) Init() record.Init { return a.init }
 // Encrypted says whether packs are.
 func (a *Archive) Encrypted() bool { return len(a.recipients) > 0 }
 
-// Readable says whether this node can read what it archives.
-func (a *Archive) Readable() bool { return !a.Encrypted() || len(a.keys.Identities) > 0 }
+// Readable says whether this node can read what it archives: whether packs are encrypted to its own identity too.
+func (a *Archive) Readable() bool {
+	return !a.Encrypted() || slices.ContainsFunc(a.recipients, func(r age.Recipient) bool {
+		own, ok := r.(*age.X25519Recipient)
+		return ok && own.String() == a.keys.Recipient
+	})
+}
 
 // NextSequence is the spool sequence that follows the newest that this node's log, or a pack on its way there, speaks of: where a spool that
 // is new must begin, so that no number is given twice.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -614,6 +615,31 @@ type stuck struct {
 }
 
 func (s stuck) Waiting() [][2]uint64 { return append(s.custody.Waiting(), [2]uint64{s.seq, s.seq}) }
+
+func TestANodeSaysWhetherItCanReadWhatItArchives(t *testing.T) {
+	stranger, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		encrypt bool
+		added   []string
+		want    bool
+	}{{false, nil, true}, {true, nil, true}, {true, []string{stranger.Recipient().String()}, true}, {false, []string{stranger.Recipient().String()}, false}} {
+		b := newBench(t, c.encrypt)
+		cfg := config()
+		cfg.Recipients = c.added
+		a, err := archive.Open(t.Context(), archive.Options{Config: cfg, Store: b.store, Keys: b.keys, DataDir: filepath.Join(b.dir, "data"), Now: time.Now,
+			Log: slog.New(slog.DiscardHandler), Expiry: func(*record.Item) time.Time { return time.Time{} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Readable() != c.want {
+			t.Errorf("made encrypted: %v, recipients added: %d: readable is %v", c.encrypt, len(c.added), a.Readable())
+		}
+		a.Close(t.Context())
+	}
+}
 
 func TestTwoWritersOfOneLog(t *testing.T) {
 	b := newBench(t, false)

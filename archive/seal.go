@@ -61,8 +61,8 @@ type sealedPack struct {
 	Entries []record.Entry `json:"entries"`
 
 	base  string         // path without suffix
-	items []*record.Item // to release once committed; guarded by sealer.mu after recovery
-	done  bool           // committed; guarded by sealer.mu
+	items []*record.Item // to release once committed; guarded by Archive.mu after recovery
+	done  bool           // committed; guarded by Archive.mu
 }
 
 // monthOf gives the part of the key that says when a pack may expire.

@@ -127,7 +127,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	through := s.Progress() // before the search: what it says is then surely in the answer
 	found, err := s.Index.Search(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("search %q: %w", r.Query, err)
+		return nil, fmt.Errorf("search: %w", err) // without the query, which no log shall have
 	}
 	return s.result(canonical, parsed.Hints, through, req, found)
 }

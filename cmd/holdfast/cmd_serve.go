@@ -92,6 +92,9 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 		return nil, err
 	}
 	s.http = append(s.http, serveSocket(socket, n.services()))
+	if !n.archive.Readable() {
+		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")
+	}
 	n.log.Info("ready", "web", s.web, "listeners", s.mail.addrs, "archive", cfg.Archive.Store, "encrypted", n.archive.Encrypted())
 	return s, nil
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"holdfast": m
 //	exit CODE program args…    runs a program that must end with this exit code
 //	expand file…               puts the values of variables in place of $NAME in files
 //	freeport NAME…             sets variables to ports that are free
-//	freeaddress host:port      waits until nobody listens there
+//	reserve host:port          waits until nobody listens there, and no other test that reserves will until the script's end
 //	await URL                  waits until an HTTP server answers 200
 //	indexed URL                waits until everything can be found, by the metrics there
 //	settled URL                waits until everything is archived, too
@@ -45,7 +45,7 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit": exitScript, "expand": expandScript, "freeport": freePortScript, "freeaddress": freeAddressScript, "await": awaitScript,
+			"exit": exitScript, "expand": expandScript, "freeport": freePortScript, "reserve": reserveScript, "await": awaitScript,
 			"indexed": metricScript("\nholdfast_index_lag_entries 0\n"),
 			"settled": metricScript("\nholdfast_index_lag_entries 0\n", "\nholdfast_spool_pending_records 0\n"),
 			"grab":    grabScript, "send": sendScript,
@@ -101,8 +101,18 @@ func poll(ts *testscript.TestScript, limit time.Duration, what string, cond func
 	}
 }
 
-func freeAddressScript(ts *testscript.TestScript, neg bool, args []string) {
+// oneAtATime is listened on by tests of what takes the ports of the embedded defaults, in whatever process they run.
+const oneAtATime = "127.0.0.1:2524"
+
+func reserveScript(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 1)
+	poll(ts, 3*time.Minute, "the other tests are done", func() bool {
+		l, err := net.Listen("tcp", oneAtATime)
+		if err == nil {
+			ts.Defer(func() { l.Close() })
+		}
+		return err == nil
+	})
 	poll(ts, 3*time.Minute, "nobody listens on "+args[0], func() bool {
 		l, err := net.Listen("tcp", args[0])
 		return err == nil && l.Close() == nil
