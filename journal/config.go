@@ -82,6 +82,9 @@ func checkNextHop(hop, own string) error {
 	if hop == "" {
 		return errors.New("empty: mode relay needs the host:port to which mail goes on")
 	}
+	if strings.ContainsAny(hop, ", ;") {
+		return fmt.Errorf("%q: one host:port; several destinations need mode queue, which is not available yet", hop)
+	}
 	host, port, err := net.SplitHostPort(hop)
 	if err != nil || host == "" {
 		return fmt.Errorf("%q is not host:port", hop)

@@ -24,6 +24,7 @@ func TestConfig(t *testing.T) {
 		{func(c *Config) { c.Mode, c.NextHop = record.ModeJournal, "" }, nil},
 		{func(c *Config) { c.NextHop = "" }, []string{`listener "relay": next_hop: empty`}},
 		{func(c *Config) { c.NextHop = "mail.example" }, []string{`next_hop: "mail.example" is not host:port`}},
+		{func(c *Config) { c.NextHop = "a:25, b:25" }, []string{`next_hop: "a:25, b:25": one host:port; several destinations need mode queue`}},
 		{func(c *Config) { c.NextHop = ":25" }, []string{`next_hop: ":25" is not host:port`}},
 		{func(c *Config) { c.NextHop = "a:0" }, []string{`next_hop: "a:0": "0" is not a port`}},
 		{func(c *Config) { c.NextHop = c.Address }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},

@@ -157,6 +157,9 @@ func readConfig(file string, over map[string]any) (*config, error) {
 func typeFaults(err error) (faults []error) {
 	switch e := err.(type) {
 	case *mapstructure.DecodeError:
+		if strings.HasSuffix(e.Name(), ".next_hop") {
+			return []error{fmt.Errorf("%s: one host:port; several destinations need mode queue, which is not available yet", e.Name())}
+		}
 		return []error{fmt.Errorf("%s: %w", e.Name(), e.Unwrap())}
 	case interface{ Unwrap() []error }:
 		for _, err := range e.Unwrap() {
