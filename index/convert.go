@@ -16,7 +16,7 @@ var (
 
 // textLimit is how much text of one message is indexed, in bytes: a document takes some thirty times its text while it is built. A message
 // with more is marked Partial.
-const textLimit = 4 << 20
+const textLimit = 1 << 20
 
 // documentOf makes the document of a message or of the envelope of one. There always is one: what could not be read or parsed is missing
 // from it, it is marked Partial, and the error says why: errBody, errParse.

@@ -173,10 +173,10 @@ func sample(t *testing.T, sent map[string][]byte, ids map[string]string, n int) 
 		if err != nil {
 			continue
 		}
-		subject, _ := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+		subject, serr := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
 		from, ferr := mail.ParseAddress(m.Header.Get("From"))
 		word, mid := plainWord.FindString(subject), strings.Trim(m.Header.Get("Message-Id"), "<> ")
-		if word == "" || ferr != nil || mid == "" || strings.ContainsAny(mid+from.Address, " \"\\()*<>") {
+		if serr != nil || word == "" || ferr != nil || mid == "" || strings.ContainsAny(mid+from.Address, " \"\\()*<>") {
 			continue
 		}
 		ask = append(ask, question{"subject:" + word + " msgid:" + strconv.Quote(mid), ids[k]}, question{"from:" + from.Address + " msgid:" + strconv.Quote(mid), ids[k]},

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -103,6 +104,52 @@ func TestStoreIsAwayUntilTheSpoolIsFull(t *testing.T) {
 	if n := hop.Dots(); n != len(acked) {
 		t.Errorf("%d letters were acknowledged, %d delivered", len(acked), n)
 	}
+	h.mustVerify()
+	h.stop()
+	h.mustVerify()
+}
+
+// A store that fails now and then, and loses answers to what it has done: the node is not misled, least of all into taking itself for
+// another writer; each message is archived once.
+func TestStoreThatFailsNowAndThen(t *testing.T) {
+	t.Parallel()
+	rng := seeded(t)
+	bucket := objecttest.StartS3(t)
+	proxy := objecttest.StartProxy(t, bucket.Endpoint)
+	h := install(t, settings{mode: "journal", store: bucket.URLAt(proxy.URL), env: append(bucket.Env, "HOLDFAST_ARCHIVE_SEAL_AFTER=50ms")})
+	h.start()
+	faults := []objecttest.ProxyFault{objecttest.Unreachable, objecttest.Unavailable, objecttest.LoseAnswer, objecttest.LoseAnswer5, objecttest.CutBody}
+	var mu sync.Mutex // of rng
+	var hit atomic.Int64
+	proxy.SetFault(func(*http.Request) objecttest.ProxyFault {
+		mu.Lock()
+		defer mu.Unlock()
+		if rng.IntN(3) > 0 {
+			return objecttest.NoFault
+		}
+		hit.Add(1)
+		return faults[rng.IntN(len(faults))]
+	})
+	var acked [][]byte
+	c := h.dial()
+	for hit.Load() < 30 {
+		mu.Lock()
+		m := letter(rng, fmt.Sprintf("letter %d", len(acked)), 2000)
+		mu.Unlock()
+		c.begin(t, "ada@origin.test", "journal@archive.test")
+		if reply := c.data(t, m); reply[0] != '2' {
+			t.Fatal(reply)
+		}
+		acked = append(acked, m)
+		until(t, 2*time.Minute, "it is archived in spite of all", func() bool {
+			n, ok := h.metric("holdfast_spool_pending_records")
+			return ok && n == 0
+		})
+	}
+	proxy.SetFault(nil)
+	h.settle()
+	t.Logf("%d messages, %d faults", len(acked), hit.Load())
+	h.holdsExactly(acked...)
 	h.mustVerify()
 	h.stop()
 	h.mustVerify()

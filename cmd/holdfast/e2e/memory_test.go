@@ -68,6 +68,14 @@ func TestMemoryOfManyLargeMessages(t *testing.T) {
 	relayed := h.peakMemory()
 	h.settle()
 	t.Logf("%d sessions with %d MiB each: %d MB while they were relayed, %d MB with archiving and indexing", sessions, size>>20, relayed/1e6, h.peakMemory()/1e6)
+	c := h.dial() // many small ones after a large one: nothing may be sized by what came before
+	for i := range 1500 {
+		c.begin(t, "ada@origin.test", "bob@dest.test")
+		if reply := c.data(t, fmt.Appendf(nil, "Subject: small %d\r\n\r\nsmall\r\n", i)); reply[0] != '2' {
+			t.Fatal(reply)
+		}
+	}
+	h.settle()
 	if peak := h.peakMemory(); peak > bound {
 		t.Errorf("%d MB of memory, the bound is %d MB", peak/1e6, bound/1000000)
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -85,6 +86,13 @@ var lookAt = regexp.MustCompile(`Look at\s+(http://\S+)`)
 // The demo says where to look, the page there answers, and nothing is left of it afterwards.
 func TestDemo(t *testing.T) {
 	t.Parallel()
+	until(t, 3*time.Minute, "no other test takes the ports of the embedded defaults", func() bool {
+		l, err := net.Listen("tcp", "127.0.0.1:2524") // as the scripts of the command line do
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err == nil
+	})
 	tmp := t.TempDir()
 	cmd := exec.CommandContext(withTimeout(t, 3*time.Minute), binary, "demo")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "GORACE=atexit_sleep_ms=0")
