@@ -49,12 +49,12 @@ type Options struct {
 
 // How long things may take. Batches gather because the work for a batch is much the same whatever its size.
 const (
-	gatherTime   = time.Second            // a batch waits for more at most so long
+	gatherTime   = 500 * time.Millisecond // a batch waits for more at most so long
 	gatherIdle   = 250 * time.Millisecond // and not at all once nothing has come for so long
 	gatherBytes  = 4 << 20                // of text
 	gatherDocs   = 8192
 	gatherLedger = 5 * time.Second // a batch from the ledger, which is in no hurry
-	yieldTime    = 2 * time.Second // a batch waits at most so long for the node to be less busy
+	yieldTime    = time.Second     // a batch waits at most so long for the node to be less busy
 	yieldStep    = 25 * time.Millisecond
 	pollLedger   = 500 * time.Millisecond
 	firstRetry   = time.Second
