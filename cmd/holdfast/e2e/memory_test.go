@@ -98,7 +98,7 @@ func TestMemoryOfSmallMessagesAfterALargeOne(t *testing.T) {
 	}
 	c := h.dial()
 	block := randomLines(seeded(t))
-	for round := range 5 {
+	for round := range 3 {
 		send(c, "large", bytes.Repeat(block, largeMail/len(block)))
 		h.settle()
 		for i := range 500 {
