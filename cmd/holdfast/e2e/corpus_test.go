@@ -152,7 +152,11 @@ func corpusThroughPostfix(t *testing.T, s settings, loseTheNode bool) {
 	h.stop()
 }
 
-var plainWord = regexp.MustCompile(`[A-Za-z]{5,}`)
+// What a sample is taken from: words and addresses that can be told without knowing how the index reads text.
+var (
+	plainWord    = regexp.MustCompile(`(?:^| )([A-Za-z]{5,})(?: |$)`)
+	plainAddress = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+$`)
+)
 
 // sample picks messages and gives a function that finds each of them by a word of its subject, by its sender and by its Message-ID.
 func sample(t *testing.T, sent map[string][]byte, ids map[string]string, n int) func(*holdfast) {
@@ -175,8 +179,12 @@ func sample(t *testing.T, sent map[string][]byte, ids map[string]string, n int) 
 		}
 		subject, serr := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
 		from, ferr := mail.ParseAddress(m.Header.Get("From"))
-		word, mid := plainWord.FindString(subject), strings.Trim(m.Header.Get("Message-Id"), "<> ")
-		if serr != nil || word == "" || ferr != nil || mid == "" || strings.ContainsAny(mid+from.Address, " \"\\()*<>") {
+		word := ""
+		if m := plainWord.FindStringSubmatch(subject); m != nil {
+			word = m[1]
+		}
+		mid := strings.Trim(m.Header.Get("Message-Id"), "<> ")
+		if serr != nil || word == "" || ferr != nil || !plainAddress.MatchString(from.Address) || mid == "" || strings.ContainsAny(mid, " \"\\()*<>") {
 			continue
 		}
 		ask = append(ask, question{"subject:" + word + " msgid:" + strconv.Quote(mid), ids[k]}, question{"from:" + from.Address + " msgid:" + strconv.Quote(mid), ids[k]},
