@@ -84,6 +84,34 @@ func TestMemoryOfManyLargeMessages(t *testing.T) {
 	h.stop()
 }
 
+// Many small messages after a large one take no more memory for it: nothing is sized by what came before.
+func TestMemoryOfSmallMessagesAfterALargeOne(t *testing.T) {
+	h := install(t, settings{mode: "journal"})
+	h.withoutRaceDetector()
+	h.start()
+	send := func(c *client, subject string, body []byte) {
+		t.Helper()
+		c.begin(t, "ada@origin.test", "journal@archive.test")
+		if reply := c.data(t, append([]byte("Subject: "+subject+"\r\n\r\n"), body...)); reply[0] != '2' {
+			t.Fatal(reply)
+		}
+	}
+	c := h.dial()
+	block := randomLines(seeded(t))
+	for round := range 3 {
+		send(c, "large", bytes.Repeat(block, largeMail/len(block)))
+		h.settle()
+		for i := range 500 {
+			send(c, fmt.Sprintf("small %d of round %d", i, round), []byte("small\r\n"))
+		}
+		h.settle()
+	}
+	if peak := h.peakMemory(); peak > memoryBound {
+		t.Errorf("%d MB of memory, the bound is %d MB", peak/1e6, memoryBound/1000000)
+	}
+	h.stop()
+}
+
 // discard is a next hop that takes everything and keeps nothing, and so has no memory of its own to speak of.
 func discard(t *testing.T) (port int) {
 	t.Helper()
