@@ -106,7 +106,10 @@ const (
 	Unknown   Outcome = "unknown"   // the final dot may have been sent and nobody knows how it was answered
 )
 
-// Supplement is what was learnt of a record after custody. Name is "delivery-<n>" (n counts from 1) or "auth".
+// SupplementAuth is the name of the supplement with the verdicts at receipt.
+const SupplementAuth = "auth"
+
+// Supplement is what was learnt of a record after custody. Name is "delivery-<n>" (n counts from 1) or SupplementAuth.
 type Supplement struct {
 	V        int       `json:"v"`
 	ID       ID        `json:"id"` // the record that it belongs to
@@ -128,6 +131,7 @@ type Delivery struct {
 	SentSHA256         Digest              `json:"sent_sha256,omitzero"`       // of that copy
 	EightBitSentAnyway bool                `json:"eight_bit_anyway,omitempty"` // 8-bit content went to a next hop that does not offer 8BITMIME
 	Reason             string              `json:"reason,omitempty"`           // why the outcome is unknown, in words
+	Next               time.Time           `json:"next,omitzero"`              // when it is tried again; absent: this is the last word
 	Recipients         []RecipientDelivery `json:"recipients"`                 // refused ones included, that Envelope.Rcpt does not name
 }
 

@@ -21,6 +21,16 @@ type AcceptOptions struct {
 	// Finish is called once, when the body has been read to its end, with the envelope as it will be kept: Received, Size and SHA256 are
 	// set. It may fill in what only the end of the body tells. An error of it refuses the message: nothing is kept, Accept returns it.
 	Finish func(*record.Envelope) error
+
+	// Early gives the archive the record at once, before its outcome, which then follows as an item of its own. For mode relay, where the
+	// archive's answer is waited for (ack: archive). The message stays until its outcome is durable: a restart that finds none adds one,
+	// unknown, as it does to any attempted message.
+	Early bool
+
+	// Verdict says that a supplement named record.SupplementAuth is owed (AppendSoon). Until it came, Waive was called, or 30 seconds have
+	// passed the record does not settle, so that the archive gets both together. What comes later follows as an item of its own. The debt
+	// is in memory only: after a restart none is owed. Without meaning where Early is set.
+	Verdict bool
 }
 
 // Accept takes one message into custody. It reads body to its end once, sets what env does not say (V, ID, Nonce, Node) and what only the
@@ -30,7 +40,8 @@ type AcceptOptions struct {
 // An error of body, io.ErrUnexpectedEOF among them, is returned wrapped; only io.EOF is an end. Those of the spool are as Ready has them.
 // The context is looked at between reads of body, and until the committer has taken the message; after that its answer is waited for.
 //
-// A message whose Mode is record.ModeRelay is attempted: the caller owes a supplement with a Delivery (AppendSoon), which settles it.
+// A message whose Mode is record.ModeRelay is attempted: the caller owes a supplement with a Delivery (AppendSoon), which settles it. One
+// whose Mode is record.ModeQueue settles at once and stays until its forwarding has ended: see Forwarding.
 func (s *Spool) Accept(ctx context.Context, env record.Envelope, body io.Reader, opt AcceptOptions) (record.ID, error) {
 	if !s.writers.enter() {
 		return record.ID{}, ErrClosed
@@ -58,10 +69,7 @@ func (s *Spool) Accept(ctx context.Context, env record.Envelope, body io.Reader,
 	if err != nil {
 		return record.ID{}, err
 	}
-	f := frame{kind: frameMessage, id: env.ID}
-	if env.Mode == record.ModeRelay {
-		f.flags |= flagAttempted
-	}
+	f := frame{kind: frameMessage, id: env.ID, flags: messageFlags(&env, opt)}
 	if in.big != "" {
 		f.flags |= flagBig
 		f.bodyLen, f.bodyCRC = in.size, in.crc
@@ -76,6 +84,23 @@ func (s *Spool) Accept(ctx context.Context, env record.Envelope, body io.Reader,
 		return record.ID{}, err
 	}
 	return env.ID, nil
+}
+
+// messageFlags says what a message waits for.
+func messageFlags(env *record.Envelope, opt AcceptOptions) (flags byte) {
+	switch env.Mode {
+	case record.ModeRelay:
+		flags |= flagAttempted
+		if opt.Early {
+			flags |= flagStays
+		}
+	case record.ModeQueue:
+		flags |= flagStays
+	}
+	if opt.Verdict && !opt.Early {
+		flags |= flagVerdict
+	}
+	return flags
 }
 
 // complete fills in what an envelope does not say yet.

@@ -95,8 +95,11 @@ func supplementRequest(it *record.Item) (r *request, err error) {
 		}
 	}
 	f := frame{kind: frameSupplement, id: doc.ID}
-	if doc.Delivery != nil {
+	if doc.Delivery != nil && doc.Delivery.Next.IsZero() {
 		f.flags |= flagOutcome
+	}
+	if doc.Name == record.SupplementAuth {
+		f.flags |= flagVerdict
 	}
 	return newRequest(f, doc.JSON, nil), nil
 }

@@ -14,15 +14,17 @@ import (
 
 // committer is the state of the one goroutine that writes segments.
 type committer struct {
-	active  *segment // nil: the next write opens a new one
-	number  uint32   // of the next segment
-	seq     uint64   // of the next record
-	floor   uint64   // header.floor of new segments
-	owed    []record.Drop
-	voided  []string // big files that no frame will refer to once the next segment stands
-	buf     []byte
-	frames  []frame
-	started atomic.Int64 // when the write that is under way began, nanoseconds after Spool.born; 0: none. Read by Ready.
+	active *segment // nil: the next write opens a new one
+	number uint32   // of the next segment
+	seq    uint64   // of the next record
+	floor  uint64   // header.floor of new segments
+	owed   []record.Drop
+	voided []string // big files that no frame will refer to once the next segment stands
+	buf    []byte
+	frames []frame
+
+	verdicts verdicts
+	started  atomic.Int64 // when the write that is under way began, nanoseconds after Spool.born; 0: none. Read by Ready.
 }
 
 // commitLoop is the committer's goroutine.
@@ -33,6 +35,7 @@ func (s *Spool) commitLoop() {
 	for group := []*request(nil); ; {
 		var rested, over bool
 		var wait time.Duration
+		s.waiveDue()
 		group, rested, wait, over = s.inbox.take(group[:0])
 		switch {
 		case over:
@@ -45,7 +48,7 @@ func (s *Spool) commitLoop() {
 		case rested:
 			idle.Reset(s.opt.idleDelay)
 		}
-		due := time.NewTimer(wait)
+		due := time.NewTimer(min(wait, s.committer.verdicts.wait()))
 		select {
 		case <-s.inbox.wake:
 		case <-due.C:
@@ -117,8 +120,10 @@ func (s *Spool) write(group []*request) error {
 	}
 	seg, first := c.active, c.seq
 	c.buf, c.frames = c.buf[:0], c.frames[:0]
+	late := s.lateness()
 	for _, r := range group {
 		f := r.frame
+		f.flags |= late(f)
 		f.off, f.durable = seg.size+int64(len(c.buf)), seg.size
 		if f.kind.numbered() {
 			f.seq = c.seq
@@ -142,6 +147,7 @@ func (s *Spool) write(group []*request) error {
 	}
 	s.announce()
 	s.mu.Unlock()
+	c.verdicts.expect(c.frames, s.opt.verdictDelay)
 	if cap(c.buf) > 2*maxGroup {
 		c.buf = nil
 	}

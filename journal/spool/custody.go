@@ -26,28 +26,40 @@ func (s *Spool) apply(seg *segment, f frame, run *record.Drop) {
 			s.used.Add(f.bodyLen)
 			size += f.bodyLen
 		}
-		if f.flags&flagAttempted != 0 {
+		if f.flags&flagStays != 0 {
+			s.endStay(f.id, nil) // of an id that was used twice
+			s.staying.add(f.id, stay{seq: f.seq, at: at, queued: f.flags&flagAttempted == 0})
+			seg.live++
+		}
+		a := &attempt{seq: f.seq, size: size, at: at, outcome: f.flags&(flagAttempted|flagStays) == flagAttempted, verdict: f.flags&flagVerdict != 0}
+		if a.outcome || a.verdict {
 			if old := s.waiting[f.id]; old != nil { // an id that was used twice: neither record is lost for that
 				s.settleAttempt(f.id, old)
 			}
-			s.waiting[f.id] = &attempt{seq: f.seq, size: size, at: at}
+			s.waiting[f.id] = a
 			break
 		}
 		s.queue.push(slot{kind: f.kind, seq: f.seq, key: idKey(f.id), size: size, at: at}, nil)
 	case frameRefused, frameAct:
 		s.queue.push(slot{kind: f.kind, seq: f.seq, key: idKey(f.id), size: size, at: at}, nil)
 	case frameSupplement:
+		if f.flags&flagOutcome != 0 {
+			s.endStay(f.id, seg)
+		}
+		if f.flags&flagLate != 0 {
+			s.waive(f.id) // in recovery: its message had settled by now
+		}
 		a := s.waiting[f.id]
-		if a == nil { // its message has settled, or is not here any more
+		if a == nil || f.flags&flagLate != 0 { // its message has settled, or is not here any more
 			s.queue.push(slot{kind: f.kind, key: idKey(f.id), size: size, at: at}, nil)
 			break
 		}
 		a.supplements = append(a.supplements, at)
 		a.size += size
-		if f.flags&flagOutcome != 0 {
-			if a.at.seg != seg.number {
-				seg.settled = append(seg.settled, a.seq)
-			}
+		if a.at.seg != seg.number && a.noted != seg.number {
+			seg.settled, a.noted = append(seg.settled, a.seq), seg.number
+		}
+		if a.takes(f.flags) {
 			s.settleAttempt(f.id, a)
 		}
 	case frameDrop:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -22,13 +23,25 @@ type job struct {
 	acts     map[record.ID]bool          // acts in custody
 	outcomes map[record.ID]bool          // outcomes handed to AppendSoon
 	released map[record.ID]bool
-	seen     []*record.Item // everything that came from the tail
+	early    map[record.ID]bool  // given to the archive before their outcome; true: that was handed to AppendSoon
+	queued   map[record.ID]ended // in queue mode
+	seen     []*record.Item      // everything that came from the tail
 	failures int
 }
+
+// ended is how the forwarding of a message ended.
+type ended int
+
+const (
+	isOpen   ended = iota
+	isFinal        // its last supplement was handed to AppendSoon
+	isLetOff       // End
+)
 
 func newJob() *job {
 	return &job{
 		acked: map[record.ID]record.Digest{}, acts: map[record.ID]bool{}, outcomes: map[record.ID]bool{}, released: map[record.ID]bool{},
+		early: map[record.ID]bool{}, queued: map[record.ID]ended{},
 	}
 }
 
@@ -53,6 +66,7 @@ func (j *job) work(s *Spool, rounds int) {
 				j.outcomes[id] = true
 			}
 		}
+		j.more(s, i, i == rounds-1)
 		act := &record.Item{Kind: record.KindAct, Act: &record.Act{Kind: record.ActSearch}}
 		if err := s.Append(context.Background(), act); err != nil {
 			j.failures++
@@ -72,6 +86,65 @@ func (j *job) work(s *Spool, rounds int) {
 	j.seen = append(j.seen, items...)
 }
 
+// more takes through what waits for something other than an outcome: messages in queue mode, some of which are deferred, some delivered and
+// some let off; early ones; and verdicts that come before the outcome, after it, too late and never.
+func (j *job) more(s *Spool, round int, last bool) {
+	take := func(k int, env record.Envelope, opt AcceptOptions) (record.ID, bool) {
+		body := mail(uint64(round*10+k), 50+k*1200)
+		id, err := s.Accept(context.Background(), env, bytes.NewReader(body), opt)
+		if err != nil {
+			j.failures++
+			return id, false
+		}
+		j.acked[id] = record.Sum(body)
+		return id, true
+	}
+	soon := func(it *record.Item) bool { return s.AppendSoon(it) == nil }
+	for k := range 4 {
+		id, ok := take(k, queued(), AcceptOptions{Verdict: k == 3})
+		if !ok {
+			continue
+		}
+		j.queued[id] = isOpen
+		soon(deferred(id))
+		switch {
+		case k%2 == 1 && soon(delivered(id)):
+			j.queued[id] = isFinal
+		case k == 2:
+			s.End(id)
+			j.queued[id] = isLetOff
+		}
+		if k == 3 {
+			soon(verdict(id))
+		}
+	}
+	for k := range 2 {
+		if id, ok := take(4, relayedEarly(), AcceptOptions{Early: true}); ok {
+			j.early[id] = (k == 0 || !last) && soon(delivered(id))
+		}
+	}
+	opt := AcceptOptions{Verdict: true}
+	if id, ok := take(0, journaled(), opt); ok {
+		s.Waive(id)
+		soon(verdict(id)) // too late, or just not
+	}
+	if id, ok := take(1, journaled(), opt); ok && !last {
+		soon(verdict(id))
+	}
+	if id, ok := take(0, relayed(), opt); ok && soon(delivered(id)) {
+		j.outcomes[id] = true
+		soon(verdict(id))
+	}
+	if id, ok := take(1, relayed(), opt); ok && soon(verdict(id)) && soon(delivered(id)) {
+		j.outcomes[id] = true
+	}
+	if id, ok := take(1, relayed(), opt); ok && soon(delivered(id)) {
+		j.outcomes[id] = true
+		s.Waive(id)
+		soon(verdict(id))
+	}
+}
+
 // check opens what is left and compares it with what was acknowledged.
 func (j *job) check(fs *simFS, closed bool) error {
 	opt, alarms := simOptions(fs)
@@ -85,7 +158,7 @@ func (j *job) check(fs *simFS, closed bool) error {
 		newest := s.Newest()
 		pending, _ := s.Pending()
 		listing := fs.listing()
-		err = errors.Join(err, s.Close(context.Background()))
+		err = errors.Join(err, j.forwarding(s, closed), s.Close(context.Background()))
 		if err != nil {
 			return err
 		}
@@ -98,13 +171,72 @@ func (j *job) check(fs *simFS, closed bool) error {
 		if a := alarms.all(); len(a) > 0 {
 			return fmt.Errorf("alarms: %q", a)
 		}
-		if got := digest(items); round == 0 {
+		if got := inOrder(digest(items)); round == 0 {
 			first = got
 		} else if got != first {
 			return fmt.Errorf("the second recovery gives\n%s\nthe first gave\n%s", got, first)
 		}
 		if round == 1 && fs.listing() != listing {
 			return fmt.Errorf("the second recovery wrote: before\n%s\nafter\n%s", listing, fs.listing())
+		}
+	}
+	return nil
+}
+
+// inOrder sorts lines: a message that a verdict was owed to may come at another place after a restart.
+func inOrder(lines string) string {
+	return strings.Join(slices.Sorted(strings.SplitSeq(lines, "\n")), "\n")
+}
+
+// forwarding says whether all that has to be forwarded still is.
+func (j *job) forwarding(s *Spool, closed bool) error {
+	given := map[record.ID]bool{}
+	for f, last := s.Forwarding(), uint64(0); ; {
+		it, err := f.TryNext(context.Background())
+		if err != nil {
+			return err
+		}
+		if it == nil {
+			break
+		}
+		if given[it.ID] || it.Seq <= last || it.Envelope.Mode != record.ModeQueue {
+			return fmt.Errorf("message %s, %d after %d, is given for forwarding: %+v", it.ID, it.Seq, last, it.Envelope)
+		}
+		given[it.ID], last = true, it.Seq
+		if err := checkItem(it); err != nil {
+			return err
+		}
+		r, err := s.Open(it.ID)
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil || record.Sum(b) != it.Envelope.SHA256 {
+			return fmt.Errorf("message %s, opened: %d bytes, %v", it.ID, len(b), err)
+		}
+	}
+	for id, how := range j.queued {
+		if how == isOpen && !given[id] {
+			return fmt.Errorf("message %s is not forwarded any more", id)
+		}
+		if how == isFinal && closed && given[id] {
+			return fmt.Errorf("message %s is forwarded again", id)
+		}
+	}
+	return nil
+}
+
+// together says whether a message has the supplements that it came with before: the archive may have them by that, and by that alone.
+func (j *job) together(have map[record.ID]*record.Item) error {
+	names := func(it *record.Item) (list []string) {
+		for _, doc := range it.Supplements {
+			list = append(list, doc.Name)
+		}
+		return list
+	}
+	for _, it := range j.seen {
+		if now := have[it.ID]; it.Kind == record.KindMessage && now != nil && !slices.Equal(names(it), names(now)) {
+			return fmt.Errorf("message %s came with %q, and now comes with %q", it.ID, names(it), names(now))
 		}
 	}
 	return nil
@@ -132,6 +264,20 @@ func (j *job) compare(items []*record.Item, newest uint64, closed bool) error {
 			return fmt.Errorf("message %s is another", id)
 		case closed && j.outcomes[id] && it.Delivery().Outcome != record.Delivered:
 			return fmt.Errorf("the outcome of message %s is lost", id)
+		}
+	}
+	if err := j.together(have); err != nil {
+		return err
+	}
+	outcome := map[record.ID]record.Outcome{}
+	for _, it := range items {
+		if it.Kind == record.KindSupplement && it.Supplement.Delivery != nil {
+			outcome[it.ID] = it.Supplement.Delivery.Outcome
+		}
+	}
+	for id, handed := range j.early {
+		if _, acked := j.acked[id]; acked && !handed && outcome[id] != record.Unknown {
+			return fmt.Errorf("message %s was archived early, and its outcome is %q", id, outcome[id])
 		}
 	}
 	for id := range j.acts {
@@ -166,7 +312,7 @@ func run(fs *simFS, rounds int) (j *job, closeErr error) {
 	}
 	j.work(s, rounds)
 	for _, it := range j.seen {
-		if it.Kind == record.KindMessage && it.Envelope.Mode == record.ModeRelay && it.Delivery() == nil {
+		if it.Kind == record.KindMessage && it.Envelope.Mode == record.ModeRelay && it.Envelope.Listener != "early" && it.Delivery() == nil {
 			return j, fmt.Errorf("%s settled without an outcome", it.ID)
 		}
 	}

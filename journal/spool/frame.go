@@ -28,13 +28,17 @@ const (
 	frameDrop       frameKind = 5
 	frameEnd        frameKind = 6 // nothing follows: the spool was closed in good order
 	frameDone       frameKind = 7 // in a stub: sequences of older segments that are done with
+	frameEnded      frameKind = 8 // in a stub: messages of older segments whose delivery has ended
 )
 
 // Flags of a frame.
 const (
 	flagAttempted byte = 1 << 0 // a message that is on its way to a next hop: settled by its outcome
 	flagBig       byte = 1 << 1 // the body stands in big/<id>.eml
-	flagOutcome   byte = 1 << 2 // a supplement that tells of a delivery
+	flagOutcome   byte = 1 << 2 // a supplement that tells how a delivery ended
+	flagStays     byte = 1 << 3 // a message that does not wait for its outcome to settle, and stays until it has one
+	flagVerdict   byte = 1 << 4 // a message that waits for its verdict to settle; a supplement that is one
+	flagLate      byte = 1 << 5 // a supplement whose message had settled before
 )
 
 // numbered says whether frames of a kind bear a sequence number of their own.
@@ -44,7 +48,7 @@ func (k frameKind) numbered() bool { return k == frameMessage || k == frameRefus
 type frame struct {
 	kind    frameKind
 	flags   byte
-	id      record.ID // zero for frameDrop, frameEnd, frameDone
+	id      record.ID // zero for frameDrop, frameEnd, frameDone, frameEnded
 	seq     uint64    // zero where the kind is not numbered
 	off     int64     // of this frame in its segment, bytes
 	durable int64     // all of the segment before this offset was on stable storage when the frame was written
@@ -99,7 +103,7 @@ func parseFrame(b []byte, mark marker, off int64) (frame, bool) {
 		metaCRC: le.Uint32(b[64:]), bodyCRC: le.Uint32(b[68:]),
 	}
 	switch {
-	case f.kind < frameMessage || f.kind > frameDone,
+	case f.kind < frameMessage || f.kind > frameEnded,
 		f.off != off,
 		f.durable < 0 || f.durable > off,
 		f.metaLen > maxMeta,

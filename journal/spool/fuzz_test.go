@@ -31,14 +31,15 @@ func rawSegment(h header, requests ...*request) []byte {
 	return b
 }
 
-// rawSpool is a folder of two segments: messages, a supplement, an act, and the end of a spool that was closed in good order.
+// rawSpool is a folder of two segments: messages of every way to settle, supplements in time and late, an act, and the end of a spool that was
+// closed in good order.
 func rawSpool(tb testing.TB) (fs *simFS, want []*record.Item) {
 	tb.Helper()
 	id := func(n byte) (id record.ID) {
 		id[0], id[15] = 1, n
 		return id
 	}
-	message := func(seq uint64, mode string, n int) *request {
+	message := func(seq uint64, mode string, n int, opt AcceptOptions) *request {
 		body := mail(seq, n)
 		env := record.Envelope{
 			V: 1, ID: id(byte(seq)), Nonce: record.Nonce{1}, Received: time.Unix(1.7e9, 0).UTC(), Node: "fuzz", Source: record.SourceSMTP,
@@ -48,22 +49,26 @@ func rawSpool(tb testing.TB) (fs *simFS, want []*record.Item) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		f := frame{kind: frameMessage, id: env.ID, seq: seq}
-		if mode == record.ModeRelay {
-			f.flags = flagAttempted
+		return newRequest(frame{kind: frameMessage, id: env.ID, seq: seq, flags: messageFlags(&env, opt)}, meta, body)
+	}
+	supplement := func(it *record.Item, late byte) *request {
+		it.Supplement.Nonce, it.Supplement.Time = record.Nonce{2}, time.Unix(1.7e9, 0).UTC()
+		r, err := supplementRequest(it)
+		if err != nil {
+			tb.Fatal(err)
 		}
-		return newRequest(f, meta, body)
+		r.frame.flags |= late
+		return r
 	}
-	item := delivered(id(2))
-	item.Supplement.Nonce, item.Supplement.Time = record.Nonce{2}, time.Unix(1.7e9, 0).UTC()
-	outcome, err := supplementRequest(item)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	var none, owed AcceptOptions
+	owed.Verdict = true
 	act := newRequest(frame{kind: frameAct, id: id(4), seq: 4}, []byte(`{"v":1,"id":"`+id(4).String()+`","kind":"view"}`), nil)
-	first := rawSegment(header{number: 1, first: 1}, message(1, record.ModeJournal, 40), message(2, record.ModeRelay, 300))
+	first := rawSegment(header{number: 1, first: 1}, message(1, record.ModeJournal, 40, none), message(2, record.ModeRelay, 300, none))
 	second := rawSegment(header{number: 2, prev: 1, prevEnd: int64(len(first)), prevDurable: int64(len(first)), first: 3},
-		message(3, record.ModeJournal, 30), outcome, act, message(5, record.ModeJournal, 500), newRequest(frame{kind: frameEnd}, nil, nil))
+		message(3, record.ModeJournal, 30, none), supplement(delivered(id(2)), 0), act, message(5, record.ModeJournal, 500, none),
+		message(6, record.ModeQueue, 50, none), message(7, record.ModeJournal, 60, owed), message(8, record.ModeJournal, 60, owed),
+		supplement(verdict(id(7)), 0), supplement(verdict(id(8)), flagLate), supplement(delivered(id(6)), flagLate),
+		newRequest(frame{kind: frameEnd}, nil, nil))
 
 	fs = newSimFS()
 	for _, dir := range []string{"/s", "/s/big", "/s/quarantine"} {
@@ -79,7 +84,7 @@ func rawSpool(tb testing.TB) (fs *simFS, want []*record.Item) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if want, err = drain(s.Tail()); err != nil || len(want) != 5 || len(alarms.all()) > 0 {
+	if want, err = drain(s.Tail()); err != nil || len(want) != 10 || len(alarms.all()) > 0 {
 		tb.Fatal(digest(want), err, alarms.all())
 	}
 	s.Close(context.Background())

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
 // maxGroup is about the most that one write takes, bytes: enough that the fsync is a small part of it.
@@ -35,6 +37,7 @@ type inbox struct {
 	urgent bool      // somebody waits
 	due    time.Time // when the lazy ones have waited long enough
 	rested bool      // the newest segment holds nothing but released records
+	waived []record.ID
 	closed bool
 	wake   chan struct{} // capacity 1
 }
@@ -80,6 +83,26 @@ func (in *inbox) setRested() {
 	defer in.mu.Unlock()
 	in.rested = true
 	in.signal()
+}
+
+// waive leaves word that no verdict is owed to a message any more.
+func (in *inbox) waive(id record.ID) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return
+	}
+	in.waived = append(in.waived, id)
+	in.signal()
+}
+
+// takeWaived gives what waive was told since the last call.
+func (in *inbox) takeWaived() []record.ID {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	ids := in.waived
+	in.waived = nil
+	return ids
 }
 
 func (in *inbox) close() {

@@ -114,7 +114,10 @@ func (s *Spool) settleUnknown(lost []record.ID) {
 
 // unknown makes the supplement of a message whose outcome is not known.
 func (s *Spool) unknown(id record.ID) (*request, error) {
-	it, err := s.item(whereabouts{kind: frameMessage, at: s.waiting[id].at})
+	s.mu.Lock()
+	where := s.unsettled(id)
+	s.mu.Unlock()
+	it, err := s.item(where)
 	if err != nil {
 		return nil, err
 	}

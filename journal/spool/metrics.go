@@ -5,9 +5,9 @@ import (
 )
 
 type metrics struct {
-	pending, bytes prometheus.GaugeFunc
-	fsync          prometheus.Histogram
-	failures       *prometheus.CounterVec
+	pending, staying, bytes prometheus.GaugeFunc
+	fsync                   prometheus.Histogram
+	failures                *prometheus.CounterVec
 }
 
 func newMetrics(s *Spool) *metrics {
@@ -18,6 +18,14 @@ func newMetrics(s *Spool) *metrics {
 		}, func() float64 {
 			n, _ := s.Pending()
 			return float64(n)
+		}),
+		staying: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "holdfast_spool_undelivered_records",
+			Help: "Messages that stay in the spool until their delivery has ended, in the archive or not.",
+		}, func() float64 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return float64(len(s.staying.byID))
 		}),
 		bytes: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "holdfast_spool_bytes",
@@ -42,7 +50,7 @@ func newMetrics(s *Spool) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.pending, m.bytes, m.fsync, m.failures}
+	return []prometheus.Collector{m.pending, m.staying, m.bytes, m.fsync, m.failures}
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {

@@ -33,7 +33,7 @@ type gap struct {
 	from int64 // where in its segment the run should be
 }
 
-// recoverFolder reads what is there into custody and gives the messages that have no outcome.
+// recoverFolder reads what is there into custody and gives the messages that nobody knows the outcome of.
 func (s *Spool) recoverFolder() (lost []record.ID, err error) {
 	r := &recovery{spool: s, bigs: map[record.ID]int64{}, expect: 1}
 	segments, err := r.list()
@@ -62,9 +62,17 @@ func (s *Spool) recoverFolder() (lost []record.ID, err error) {
 	if len(c.owed) == 0 {
 		s.newest = c.seq - 1
 	}
-	return slices.SortedFunc(maps.Keys(s.waiting), func(a, b record.ID) int {
-		return cmp.Compare(s.waiting[a].seq, s.waiting[b].seq)
-	}), nil
+	bySeq := func(a, b record.ID) int { return cmp.Compare(s.waiting[a].seq, s.waiting[b].seq) }
+	for _, id := range slices.SortedFunc(maps.Keys(s.waiting), bySeq) {
+		s.waive(id)
+	}
+	lost = slices.SortedFunc(maps.Keys(s.waiting), bySeq)
+	for _, k := range s.staying.order {
+		if st, ok := s.staying.get(k); ok && !st.queued {
+			lost = append(lost, k.id)
+		}
+	}
+	return lost, nil
 }
 
 // list finds the segments and reads their headers, ascending, and the large messages; what a crash left half made is removed.
@@ -222,16 +230,20 @@ func (r *recovery) stub(seg *segment) error {
 	seg.size, seg.durable = seg.disk, seg.disk
 	seg.markGone()
 	r.expect = max(r.expect, seg.next)
-	done, ok := [][2]uint64(nil), false
+	var done, ended [][2]uint64
+	ok, holes := false, 0
 	err := r.scan(seg, seg.disk, func(f frame, meta []byte) {
-		if f.kind == frameDone {
+		switch f.kind {
+		case frameDone:
 			ok = json.Unmarshal(meta, &done) == nil
+		case frameEnded:
+			ok = json.Unmarshal(meta, &ended) == nil && ok
 		}
-	}, func(region) {})
+	}, func(region) { holes++ })
 	if err != nil {
 		return err
 	}
-	if !ok {
+	if !ok || holes > 0 {
 		r.alarm("a stub in the spool is damaged: some records may be archived twice", "segment", seg.path)
 		r.quarantine(seg)
 	}
@@ -240,11 +252,13 @@ func (r *recovery) stub(seg *segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, a := range maps.Clone(s.waiting) {
-		for _, run := range done {
-			if run[0] <= a.seq && a.seq <= run[1] {
-				s.release(s.settleAttempt(id, a))
-				break
-			}
+		if slices.ContainsFunc(done, func(run [2]uint64) bool { return run[0] <= a.seq && a.seq <= run[1] }) {
+			s.release(s.settleAttempt(id, a))
+		}
+	}
+	for _, run := range ended {
+		for _, k := range s.staying.within(run) {
+			s.endStay(k.id, nil)
 		}
 	}
 	return nil

@@ -125,17 +125,17 @@ func (s *Spool) stub(seg *segment) error {
 	next := s.segments[slices.Index(s.segments, seg)+1]
 	h := seg.header
 	h.stub, h.mark, h.next = true, newMarker(), max(next.first, h.first)
-	meta, err := json.Marshal(s.doneBefore(seg))
+	done, ended := s.doneBefore(seg), runsOf(seg.ended)
 	s.mu.Unlock()
+	b := make([]byte, segmentStart)
+	h.put(b)
+	b, err := appendRuns(b, frameDone, h.mark, done)
+	if err == nil && len(ended) > 0 {
+		b, err = appendRuns(b, frameEnded, h.mark, ended)
+	}
 	if err != nil {
 		return err
 	}
-	r := newRequest(frame{kind: frameDone}, meta, nil)
-	f := r.frame
-	f.off = segmentStart
-	b := make([]byte, segmentStart)
-	h.put(b)
-	b = appendFrame(b, f, h.mark, meta, nil)
 
 	seg.markGone()
 	if _, err := writeNew(s.fs, seg.path, b, false); err != nil {
@@ -145,19 +145,39 @@ func (s *Spool) stub(seg *segment) error {
 	s.mu.Lock()
 	freed := seg.disk - int64(len(b))
 	seg.header, seg.disk = h, int64(len(b))
-	seg.settled, seg.drops = nil, nil
+	seg.settled, seg.drops, seg.ended = nil, nil, nil
 	s.mu.Unlock()
 	s.used.Add(-freed)
 	return nil
 }
 
-// doneBefore gives the sequences of older segments that are done with by what stands in this one: messages whose outcome is here, and
-// dropped runs. Called with mu held.
+// doneBefore gives the sequences of older segments that are done with by what stands in this one: messages that have a supplement here,
+// which is not needed any more, so neither are they; and dropped runs. Called with mu held.
 func (s *Spool) doneBefore(seg *segment) (done [][2]uint64) {
-	for _, seq := range seg.settled {
-		done = append(done, [2]uint64{seq, seq})
+	return append(runsOf(seg.settled), seg.drops...)
+}
+
+// appendRuns adds a frame with runs of sequences to what will be a stub.
+func appendRuns(b []byte, kind frameKind, mark marker, runs [][2]uint64) ([]byte, error) {
+	meta, err := json.Marshal(runs)
+	if err != nil {
+		return nil, err
 	}
-	return append(done, seg.drops...)
+	f := newRequest(frame{kind: kind}, meta, nil).frame
+	f.off = int64(len(b))
+	return appendFrame(b, f, mark, meta, nil), nil
+}
+
+// runsOf joins sequences that follow each other, in the order given.
+func runsOf(seqs []uint64) (runs [][2]uint64) {
+	for _, n := range seqs {
+		if k := len(runs) - 1; k >= 0 && runs[k][1]+1 == n {
+			runs[k][1] = n
+			continue
+		}
+		runs = append(runs, [2]uint64{n, n})
+	}
+	return runs
 }
 
 // syncDeleted makes a removal durable. When that fails nobody knows whether the segment is there after a crash, so its large messages

@@ -129,9 +129,11 @@ type segment struct {
 	numbers int   // frames that bear a number
 	bigs    []bigFile
 	bigSize int64 // bytes of bigs
-	// What a stub would have to remember: messages of older segments whose outcome is here, and sequences that are dropped here.
+	// What a stub would have to remember: messages of older segments that have a supplement here, sequences that are dropped here, and
+	// messages of older segments whose delivery ended here.
 	settled []uint64
 	drops   [][2]uint64
+	ended   []uint64
 	damaged bool // some of it could not be read
 
 	handle handle

@@ -8,7 +8,9 @@
 // fsync, ends it; the next record opens another one. What has settled is read from the tail, in the order in which it settled, and a
 // segment whose records have all been released is deleted.
 //
-// A message in relay mode is attempted: it settles once a supplement tells how its delivery ended. Everything else settles at once.
+// A message in relay mode is attempted: it settles once a supplement tells how its delivery ended. Everything else settles at once, unless
+// a verdict is owed to it (AcceptOptions.Verdict). A message in queue mode settles at once too, and stays here until its forwarding has
+// ended, whatever the archive has by then; so does one that was given to the archive early (AcceptOptions.Early).
 package spool
 
 import (
@@ -112,8 +114,9 @@ type Options struct {
 	// was lost or set back from giving a number twice.
 	MinSeq uint64
 
-	lazyDelay time.Duration // AppendSoon waits at most this long for company
-	idleDelay time.Duration // a segment with nothing but released records is ended after this long
+	lazyDelay    time.Duration // AppendSoon waits at most this long for company
+	idleDelay    time.Duration // a segment with nothing but released records is ended after this long
+	verdictDelay time.Duration // a verdict that is owed is waited for this long
 }
 
 func (o Options) withDefaults() Options {
@@ -128,6 +131,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.idleDelay == 0 {
 		o.idleDelay = 5 * time.Second
+	}
+	if o.verdictDelay == 0 {
+		o.verdictDelay = 30 * time.Second
 	}
 	return o
 }
@@ -163,7 +169,8 @@ type Spool struct {
 	// crash could leave one of them as the oldest.
 	leftovers []string
 	queue     queue
-	waiting   map[record.ID]*attempt
+	waiting   map[record.ID]*attempt // what has not settled. Only the committer changes it
+	staying   stays
 	numbers   *roaring64.Bitmap // sequences in custody: waiting and in queue, dropped runs too
 	newest    uint64            // the newest sequence that is durable or was dropped
 	bytes     int64             // in custody
@@ -181,17 +188,27 @@ func newPaths(dir string) paths {
 
 func (p paths) bigFile(id record.ID) string { return filepath.Join(p.big, id.String()+bigSuffix) }
 
-// attempt is a message without an outcome.
+// attempt is a message that has not settled: its outcome or its verdict is owed.
 type attempt struct {
 	seq         uint64
 	size        int64
 	at          loc
+	outcome     bool // owed
+	verdict     bool // owed
 	supplements []loc
+	noted       uint32 // the segment that last noted a supplement of it, for its stub
+}
+
+// takes notes what a supplement brings, and says whether nothing is owed any more.
+func (a *attempt) takes(flags byte) (settles bool) {
+	a.outcome = a.outcome && flags&flagOutcome == 0
+	a.verdict = a.verdict && flags&flagVerdict == 0
+	return !a.outcome && !a.verdict
 }
 
 // Open takes the folder, making it where there is none, and recovers what is in it: the same reading that serves the tail, over all of it.
 // A torn end is cut, damage goes into quarantine with an alarm (log, metric), both with an item that accounts for the sequences, and an
-// attempted message without an outcome gets one, unknown. What it can't read for an error of the system is an error, and nothing is
+// attempted message without an outcome gets one, unknown; no verdict is owed to any. What it can't read for an error of the system is an error, and nothing is
 // changed: the record may still be there. ErrLocked where another process has the folder.
 func Open(cfg Config, opt Options) (*Spool, error) {
 	if err := cfg.Validate(); err != nil {
@@ -199,7 +216,7 @@ func Open(cfg Config, opt Options) (*Spool, error) {
 	}
 	s := &Spool{
 		cfg: cfg.withDefaults(), opt: opt.withDefaults(), paths: newPaths(cfg.Dir), stopped: make(chan struct{}),
-		born: time.Now(), queue: newQueue(), waiting: map[record.ID]*attempt{}, numbers: roaring64.New(), changed: make(chan struct{}),
+		born: time.Now(), queue: newQueue(), waiting: map[record.ID]*attempt{}, staying: newStays(), numbers: roaring64.New(), changed: make(chan struct{}),
 	}
 	s.fs, s.log = s.opt.FS, s.opt.Log
 	s.metrics = newMetrics(s)

@@ -9,8 +9,9 @@ import (
 )
 
 // Tail gives what has settled and is not released, each item once, in the order in which it settled: a message with the supplements that
-// came before its outcome, or with none; a supplement that came later as an item of its own; acts; and runs of sequences that hold
-// nothing. After a restart a Tail begins again with whatever has not been deleted: the same items in the same order, with other Refs.
+// came before it settled, or with none; a supplement that came later as an item of its own; acts; and runs of sequences that hold
+// nothing. After a restart a Tail begins again with whatever has not been deleted: the same items, with other Refs, in the same order but
+// for messages that a verdict was owed to.
 // Several Tails read independently. One Tail is for one goroutine.
 type Tail struct {
 	spool *Spool
@@ -23,9 +24,12 @@ func (s *Spool) Tail() *Tail { return &Tail{spool: s} }
 // Next gives the next item and waits until there is one. Errors: that of ctx, ErrClosed once the spool is closed, and those of reading,
 // after which the same item comes again. An item whose frame is found damaged is passed over with an alarm: it stays in custody, and the
 // next start puts it into quarantine.
-func (t *Tail) Next(ctx context.Context) (*record.Item, error) {
+func (t *Tail) Next(ctx context.Context) (*record.Item, error) { return waitFor(ctx, t.next) }
+
+// waitFor calls next until it gives an item or an error, each time after what it says to wait for.
+func waitFor(ctx context.Context, next func() (*record.Item, <-chan struct{}, error)) (*record.Item, error) {
 	for {
-		it, changed, err := t.next()
+		it, changed, err := next()
 		if it != nil || err != nil {
 			return it, err
 		}
@@ -96,7 +100,7 @@ func (s *Spool) Find(ctx context.Context, id record.ID) (*record.Item, error) {
 	key := idKey(id)
 	s.mu.Lock()
 	if a := s.waiting[id]; a != nil {
-		found = append(found, whereabouts{kind: frameMessage, seq: a.seq, at: a.at, supplements: a.supplements})
+		found = append(found, a.whereabouts())
 	}
 	for pos := s.queue.seek(0); pos < s.queue.end; pos = s.queue.seek(pos + 1) {
 		if sl := s.queue.get(pos); sl.key == key && sl.kind != frameDrop {
@@ -134,6 +138,21 @@ type whereabouts struct {
 	ref         uint64 // position in the queue; 0: not settled
 	at          loc
 	supplements []loc
+}
+
+func (a *attempt) whereabouts() whereabouts {
+	return whereabouts{kind: frameMessage, seq: a.seq, at: a.at, supplements: a.supplements}
+}
+
+// unsettled finds a message that has not settled, or that stays; kind is 0 where there is none. Called with mu held.
+func (s *Spool) unsettled(id record.ID) whereabouts {
+	if a := s.waiting[id]; a != nil {
+		return a.whereabouts()
+	}
+	if st, ok := s.staying.byID[id]; ok {
+		return st.whereabouts()
+	}
+	return whereabouts{}
 }
 
 // whereabouts copies what the queue says of a slot. Called with mu held.
