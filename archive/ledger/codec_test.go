@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	mathrand "math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +112,7 @@ func FuzzUnmarshalEntry(f *testing.F) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
+		sameEntry(t, line)
 		e, err := UnmarshalEntry(line)
 		if err != nil {
 			wantErr(t, err, ErrEntry)
@@ -121,6 +124,81 @@ func FuzzUnmarshalEntry(f *testing.F) {
 			t.Fatalf("%q was accepted and is written as %q", line, again)
 		}
 	})
+}
+
+// Both ways of reading and of writing give the same wherever the fast one has an answer, and the fast one has one for usual entries.
+func TestFastEntriesAreThoseOfJSON(t *testing.T) {
+	seed := mathrand.Uint64()
+	rng := mathrand.New(mathrand.NewPCG(seed, 0))
+	texts := []string{"", "", "a", "delivery-1", "packs/2033-11/2026/11/23/main-1-00ff.tar.zst", "<&>", `"`, "\\", "\n", "\x7f", "é", "\u2028", "\xff"}
+	text := func() string { return texts[min(rng.IntN(len(texts)), rng.IntN(len(texts)))] }
+	digest := func() (d record.Digest) {
+		if rng.IntN(3) > 0 {
+			d = record.Sum(binary.LittleEndian.AppendUint64(nil, rng.Uint64()))
+		}
+		return d
+	}
+	number := func() int64 { return int64(rng.Uint64()>>rng.IntN(65)) * int64(1-2*rng.IntN(8)/7) }
+	fast := 0
+	const rounds = 20_000
+	for range rounds {
+		e := record.Entry{V: rng.IntN(3), Kind: record.Kind(text()), Name: text(), By: text(), Seq: uint64(number()), Seal: digest(),
+			Pack: text(), PackSHA256: digest(), Frame: number(), Length: number()}
+		e.Time = time.Unix(rng.Int64N(300_000_000_000)-70_000_000_000, rng.Int64N(1e9)).UTC() // the years -248 to 9258
+		for range rng.IntN(3) {
+			e.Time = e.Time.Truncate([]time.Duration{time.Millisecond, time.Microsecond, time.Second, 24 * time.Hour}[rng.IntN(4)])
+		}
+		if rng.IntN(3) > 0 {
+			e.ID = record.NewID(e.Time.Add(time.Duration(rng.Int64N(1e18))))
+		}
+		if rng.IntN(20) == 0 {
+			e.Drop = &record.Drop{First: 1, Last: 2}
+		}
+		want, err := marshalLine(&e)
+		got, ok := appendEntry(nil, &e)
+		if ok && (err != nil || !bytes.Equal(got, want)) {
+			t.Fatalf("seed %d: %+v\n fast %s\n JSON %s, %v", seed, e, got, want, err)
+		}
+		if !ok {
+			continue
+		}
+		sameEntry(t, want)
+		// And with one byte of it changed, taken out, or put in.
+		at, c := rng.IntN(len(want)), bytesOfLines[rng.IntN(len(bytesOfLines))]
+		changed := bytes.Clone(want)
+		changed[at] = c
+		sameEntry(t, changed)
+		sameEntry(t, slices.Delete(bytes.Clone(want), at, at+1))
+		sameEntry(t, slices.Insert(bytes.Clone(want), at, c))
+		fast++
+	}
+	if fast < rounds/10 {
+		t.Errorf("seed %d: %d of %d were written fast", seed, fast, rounds)
+	}
+	for _, e := range makeEntries(100, time.Unix(1_800_000_000, 1)) {
+		line, ok := appendEntry(nil, &e)
+		var back record.Entry
+		if !ok || !readEntry(line, &back, "") {
+			t.Fatalf("the fast way does not know %+v", e)
+		}
+	}
+}
+
+const bytesOfLines = " 0123456789-+.,:{}\"\\aAZ\xff"
+
+// sameEntry reads a line both ways.
+func sameEntry(t *testing.T, line []byte) {
+	t.Helper()
+	var fast, slow record.Entry
+	if !readEntry(line, &fast, "") {
+		return
+	}
+	if err := unmarshalLine(line, &slow); err != nil || !reflect.DeepEqual(fast, slow) {
+		t.Fatalf("%s\n fast %+v\n JSON %+v, %v", line, fast, slow, err)
+	}
+	if again, ok := appendEntry(nil, &fast); !ok || !bytes.Equal(again, line) {
+		t.Fatalf("%s is written as %s", line, again)
+	}
 }
 
 // FuzzDecodeCommit is given the text of a commit; the frame and the SHA-256 around it are made here.

@@ -234,17 +234,19 @@ func (c *Commit) decodeEntries(text []byte) (rest []byte, err error) {
 	room := min(h.Count, len(text)/64) // an entry is never that short; a count is only a claim
 	c.Entries, c.leaves = make([]Numbered, 0, room), make([]tlog.Hash, 0, room)
 	c.after = frontier{size: h.First, hashes: slices.Clone(h.Frontier)}
+	pack := ""
 	for i := range h.Count {
 		line, after, ok := bytes.Cut(text, []byte("\n"))
 		if !ok {
 			return nil, fmt.Errorf("%d entries, %d announced", i, h.Count)
 		}
-		e, err := UnmarshalEntry(line)
-		if err != nil {
+		c.Entries = append(c.Entries, Numbered{N: h.First + uint64(i), Raw: line[:len(line):len(line)]})
+		e := &c.Entries[i].Entry
+		if err := unmarshalEntry(line, e, pack); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", h.First+uint64(i), err)
 		}
+		pack = e.Pack
 		leaf := tlog.RecordHash(line)
-		c.Entries = append(c.Entries, Numbered{N: h.First + uint64(i), Entry: e, Raw: line[:len(line):len(line)]})
 		c.leaves = append(c.leaves, leaf)
 		c.after.add(leaf)
 		text = after

@@ -16,9 +16,12 @@ func MarshalEntry(e record.Entry) ([]byte, error) {
 	if err := validEntry(&e); err != nil {
 		return nil, err
 	}
-	line, err := marshalLine(&e)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEntry, err)
+	line, ok := appendEntry(make([]byte, 0, usualEntry), &e)
+	if !ok {
+		var err error
+		if line, err = marshalLine(&e); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrEntry, err)
+		}
 	}
 	if len(line) > record.MaxEntry {
 		return nil, fmt.Errorf("entry of %d bytes, at most %d: %w", len(line), record.MaxEntry, ErrTooLarge)
@@ -26,20 +29,31 @@ func MarshalEntry(e record.Entry) ([]byte, error) {
 	return line, nil
 }
 
+// usualEntry is somewhat more than most entries have, in bytes.
+const usualEntry = 480
+
 // UnmarshalEntry reads what MarshalEntry wrote and nothing else: bytes that it would not have written (unknown or repeated fields, spaces,
 // another time zone) are ErrEntry.
 func UnmarshalEntry(line []byte) (record.Entry, error) {
 	var e record.Entry
-	if len(line) > record.MaxEntry {
-		return e, fmt.Errorf("%w: %d bytes, at most %d", ErrEntry, len(line), record.MaxEntry)
-	}
-	if err := unmarshalLine(line, &e); err != nil {
-		return record.Entry{}, fmt.Errorf("%w: %w", ErrEntry, err)
-	}
-	if err := validEntry(&e); err != nil {
+	if err := unmarshalEntry(line, &e, ""); err != nil {
 		return record.Entry{}, err
 	}
 	return e, nil
+}
+
+// unmarshalEntry reads a line into e, which is zero. pack is that of the entry before: mostly they share one.
+func unmarshalEntry(line []byte, e *record.Entry, pack string) error {
+	if len(line) > record.MaxEntry {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrEntry, len(line), record.MaxEntry)
+	}
+	if !readEntry(line, e, pack) {
+		*e = record.Entry{}
+		if err := unmarshalLine(line, e); err != nil {
+			return fmt.Errorf("%w: %w", ErrEntry, err)
+		}
+	}
+	return validEntry(e)
 }
 
 func validEntry(e *record.Entry) error {

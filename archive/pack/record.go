@@ -100,16 +100,18 @@ func (r *Record) supplement(d *document) (*record.SupplementDoc, error) {
 
 // frame is the content of one data frame, read from its start to its end.
 type frame struct {
-	src  *source
-	zstd *frameReader
-	at   int64     // offset of the frame
-	r    io.Reader // its errors are io.EOF, ErrCorrupt, or faults of the source
-	size int64     // of the content
-	pos  int64     // how far r is
-	raw  []byte    // the content, where it is held; then r reads from it
-	next *member
-	held int64    // bytes of documents held for the record at hand
-	msg  *message // the last record's, where the content is not held
+	src   *source
+	zstd  *frameReader
+	at    int64     // offset of the frame
+	r     io.Reader // its errors are io.EOF, ErrCorrupt, or faults of the source
+	size  int64     // of the content
+	pos   int64     // how far r is
+	raw   []byte    // the content, where it is held; then r reads from it
+	next  *member
+	held  int64           // bytes of documents held for the record at hand
+	block [blockSize]byte // what read lends: a header, or padding
+	left  bytes.Reader    // what is left of raw; r, where the content is held
+	msg   *message        // the last record's, where the content is not held
 }
 
 // openFrame begins the frame that br, which reads from src, is at. Memory for frames that are held is lent by m.
@@ -130,7 +132,8 @@ func openFrame(src *source, br *bufio.Reader, at int64, m *memory) (*frame, erro
 	if m.raw, m.comp, err = z.decode(m.raw, m.comp); err != nil {
 		return nil, src.fault(err)
 	}
-	f.raw, f.r = m.raw, bytes.NewReader(m.raw)
+	f.raw, f.r = m.raw, &f.left
+	f.left.Reset(f.raw)
 	return f, nil
 }
 
@@ -222,11 +225,10 @@ func (f *frame) member() (*member, error) {
 	if f.pos == f.size {
 		return nil, f.end()
 	}
-	var h [blockSize]byte
-	if err := f.read(h[:]); err != nil {
+	if err := f.read(f.block[:]); err != nil {
 		return nil, err
 	}
-	m, err := parseHeader(h[:])
+	m, err := parseHeader(f.block[:])
 	if err == nil && m.size > f.size-f.pos {
 		err = corrupt("tar member %s of %d bytes is larger than its frame", m.name(), m.size)
 	}
@@ -291,7 +293,7 @@ func (f *frame) body(r *Record, m *member) error {
 	r.open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
 	r.digest = func() (record.Digest, error) { return record.Sum(text), nil }
 	f.pos += m.size
-	f.r = bytes.NewReader(f.raw[f.pos:])
+	f.left.Reset(f.raw[f.pos:])
 	return f.pad(m.size)
 }
 
@@ -312,12 +314,11 @@ func short(err error) error {
 }
 
 func (f *frame) pad(size int64) error {
-	var b [blockSize]byte
-	n := padding(size)
-	if err := f.read(b[:n]); err != nil {
+	b := f.block[:padding(size)]
+	if err := f.read(b); err != nil {
 		return err
 	}
-	if !bytes.Equal(b[:n], endOfArchive[:n]) {
+	if !bytes.Equal(b, endOfArchive[:len(b)]) {
 		return corrupt("tar padding that is not zero")
 	}
 	return nil

@@ -24,25 +24,26 @@ var (
 )
 
 // NewID makes an id for a record received at t (UTC or not). Ids made in one process within one millisecond still sort in the order of
-// the calls. Safe for concurrent use.
+// the calls. A clock that shows a time before 1970 or after the year 10889 counts as 1970. Safe for concurrent use.
 func NewID(t time.Time) ID {
+	ms := ulid.Timestamp(t)
+	if ms > ulid.MaxTime() {
+		ms = 0
+	}
 	entropyMu.Lock()
 	defer entropyMu.Unlock()
-	id, err := ulid.New(ulid.Timestamp(t), entropy)
+	id, err := ulid.New(ms, entropy)
 	if err != nil { // 2^80 ids within one millisecond: start a new random sequence
 		entropy = ulid.Monotonic(rand.Reader, 0)
-		id = ulid.MustNew(ulid.Timestamp(t), entropy)
+		id = ulid.MustNew(ms, entropy)
 	}
 	return ID(id)
 }
 
 // ParseID reads the canonical form and nothing else; any other text is ErrID.
 func ParseID(s string) (ID, error) {
-	id, err := ulid.ParseStrict(s)
-	if err != nil || id.String() != s {
-		return ID{}, fmt.Errorf("%q: %w", s, ErrID)
-	}
-	return ID(id), nil
+	var id ID
+	return id, id.UnmarshalText([]byte(s))
 }
 
 // String is the canonical form.
@@ -58,14 +59,23 @@ func (id ID) IsZero() bool { return id == ID{} }
 func (id ID) Compare(other ID) int { return cmp.Compare(string(id[:]), string(other[:])) }
 
 // MarshalText implements encoding.TextMarshaler.
-func (id ID) MarshalText() ([]byte, error) { return ulid.ULID(id).MarshalText() }
+func (id ID) MarshalText() ([]byte, error) { return id.AppendText(nil) }
+
+// AppendText implements encoding.TextAppender.
+func (id ID) AppendText(b []byte) ([]byte, error) {
+	var text [ulid.EncodedSize]byte
+	err := ulid.ULID(id).MarshalTextTo(text[:])
+	return append(b, text[:]...), err
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler: the canonical form, or ErrID.
 func (id *ID) UnmarshalText(b []byte) error {
-	v, err := ParseID(string(b))
-	if err != nil {
-		return err
+	var v ulid.ULID
+	var again [ulid.EncodedSize]byte
+	// ulid reads lower case and, for other letters, anything: what it then writes tells.
+	if v.UnmarshalText(b) != nil || v.MarshalTextTo(again[:]) != nil || string(again[:]) != string(b) {
+		return fmt.Errorf("%q: %w", b, ErrID)
 	}
-	*id = v
+	*id = ID(v)
 	return nil
 }

@@ -63,6 +63,16 @@ func TestParseIDTakesTheCanonicalFormOnly(t *testing.T) {
 	}
 }
 
+// A clock can be set to anything.
+func TestIDsOfAnyClock(t *testing.T) {
+	for _, at := range []time.Time{{}, time.Unix(-1, 0), time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC), time.Unix(1<<62, 0)} {
+		a, b := NewID(at), NewID(at)
+		if a.Compare(b) >= 0 || a.Time().Year() != 1970 {
+			t.Errorf("at %v: %s, then %s", at, a, b)
+		}
+	}
+}
+
 func TestParseDigestTakesTheCanonicalFormOnly(t *testing.T) {
 	d := Sum([]byte("x"))
 	if got, err := ParseDigest(d.String()); err != nil || got != d {
