@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -16,8 +14,7 @@ import (
 // Config is one entry of the section "listeners" of the configuration. A zero value stands for the default.
 type Config struct {
 	smtpd.Config `mapstructure:",squash"`
-	NextHop      string         `mapstructure:"next_hop"`     // host:port; mode relay
-	NextHopTLS   nexthop.Policy `mapstructure:"next_hop_tls"` // opportunistic (the default), none
+	Hop          nexthop.Config `mapstructure:",squash"`      // where mail goes; mode relay
 	KeepRefused  KeepRefused    `mapstructure:"keep_refused"` // none, envelope (the default), full; mode relay
 	Ack          string         `mapstructure:"ack"`          // spool (the default)
 }
@@ -38,7 +35,6 @@ const AckSpool = "spool"
 // WithDefaults fills in what is zero.
 func (c Config) WithDefaults() Config {
 	c.Config = c.Config.WithDefaults()
-	c.NextHopTLS = cmp.Or(c.NextHopTLS, nexthop.Opportunistic)
 	c.KeepRefused = cmp.Or(c.KeepRefused, KeepEnvelope)
 	c.Ack = cmp.Or(c.Ack, AckSpool)
 	return c
@@ -53,16 +49,20 @@ func (c Config) Validate() error {
 	}
 	switch {
 	case relay:
-		if err := checkNextHop(c.NextHop, c.Address); err != nil {
+		for _, err := range c.hopFaults() {
 			fault("next_hop", "%v", err)
 		}
-	case c.NextHop != "":
-		fault("next_hop", "%q: nothing is forwarded in mode %s", c.NextHop, c.Mode)
+		if err := c.Hop.ValidateTLS(); err != nil {
+			for _, err := range split(err) {
+				errs = append(errs, fmt.Errorf("listener %q: %w", c.Name, err))
+			}
+		}
+	case len(c.Hop.NextHop) > 0:
+		fault("next_hop", "%q: nothing is forwarded in mode %s", strings.Join(c.Hop.NextHop, ","), c.Mode)
+	case c.Hop.TLS != (nexthop.TLSConfig{}) || c.Hop.Auth != (nexthop.AuthConfig{}):
+		fault("next_hop_tls, next_hop_auth", "nothing is forwarded in mode %s", c.Mode)
 	}
 	d := c.WithDefaults()
-	if d.NextHopTLS != nexthop.Opportunistic && d.NextHopTLS != nexthop.None {
-		fault("next_hop_tls", "%q is neither opportunistic nor none", c.NextHopTLS)
-	}
 	switch d.KeepRefused {
 	case KeepNone, KeepEnvelope, KeepFull:
 	default:
@@ -78,24 +78,39 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func checkNextHop(hop, own string) error {
-	if hop == "" {
-		return errors.New("empty: mode relay needs the host:port to which mail goes on")
+// hopFaults is what is wrong with the hosts that mode relay passes on to.
+func (c Config) hopFaults() (errs []error) {
+	hops := c.Hop.Addresses()
+	if len(hops) == 0 {
+		return []error{errors.New("empty: mode relay needs the host:port to which mail goes on")}
 	}
-	if strings.ContainsAny(hop, ", ;") {
-		return fmt.Errorf("%q: one host:port; several destinations need mode queue, which is not available yet", hop)
+	seen := map[string]bool{}
+	for _, hop := range hops {
+		switch {
+		case hop == "mx" || strings.HasPrefix(hop, "lmtp:") || strings.HasPrefix(hop, "unix:"):
+			errs = append(errs, fmt.Errorf("%q needs mode queue: in mode relay the next hop's one reply is the client's", hop))
+		case strings.ContainsAny(hop, " ;="):
+			errs = append(errs, fmt.Errorf("%q: equivalent hosts are a list of host:port; several destinations need mode queue", hop))
+		case seen[hop]:
+			errs = append(errs, fmt.Errorf("%q stands there twice", hop))
+		case strings.EqualFold(hop, c.Address):
+			errs = append(errs, fmt.Errorf("%q is this listener itself", hop))
+		default:
+			if err := nexthop.CheckAddress(hop); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		seen[hop] = true
 	}
-	host, port, err := net.SplitHostPort(hop)
-	if err != nil || host == "" {
-		return fmt.Errorf("%q is not host:port", hop)
+	return errs
+}
+
+// split gives the errors of a join.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%q: %q is not a port", hop, port)
-	}
-	if strings.EqualFold(hop, own) {
-		return fmt.Errorf("%q is this listener itself", hop)
-	}
-	return nil
+	return []error{err}
 }
 
 // KeepOf gives, for a record out of custody, how much of it is to be archived: by the setting of its listener where the next hop refused

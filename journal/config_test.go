@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/journal/nexthop"
 	"github.com/holdfast-archive/holdfast/journal/smtpd"
 )
 
 func config() Config {
-	return Config{NextHop: "127.0.0.1:2600", Config: smtpd.Config{
+	return Config{Hop: nexthop.Config{NextHop: []string{"127.0.0.1:2600"}}, Config: smtpd.Config{
 		Name: "relay", Address: "127.0.0.1:2525", TrustedNetworks: []string{"127.0.0.0/8"},
 	}}
 }
@@ -20,18 +21,23 @@ func TestConfig(t *testing.T) {
 		want   []string // none: valid
 	}{
 		{func(c *Config) {}, nil},
-		{func(c *Config) { c.NextHop = "[::1]:25" }, nil},
-		{func(c *Config) { c.Mode, c.NextHop = record.ModeJournal, "" }, nil},
-		{func(c *Config) { c.NextHop = "" }, []string{`listener "relay": next_hop: empty`}},
-		{func(c *Config) { c.NextHop = "mail.example" }, []string{`next_hop: "mail.example" is not host:port`}},
-		{func(c *Config) { c.NextHop = "a:25, b:25" }, []string{`next_hop: "a:25, b:25": one host:port; several destinations need mode queue`}},
-		{func(c *Config) { c.NextHop = ":25" }, []string{`next_hop: ":25" is not host:port`}},
-		{func(c *Config) { c.NextHop = "a:0" }, []string{`next_hop: "a:0": "0" is not a port`}},
-		{func(c *Config) { c.NextHop = c.Address }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"[::1]:25"} }, nil},
+		{func(c *Config) { c.Mode, c.Hop.NextHop = record.ModeJournal, nil }, nil},
+		{func(c *Config) { c.Hop.NextHop = nil }, []string{`listener "relay": next_hop: empty`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"mail.example"} }, []string{`next_hop: "mail.example" is not host:port`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"a:25, b:25"} }, nil},
+		{func(c *Config) { c.Hop.NextHop = []string{"a:25", " b:25"} }, nil},
+		{func(c *Config) { c.Hop.NextHop = []string{"a:25,a:25", "b"} }, []string{`next_hop: "a:25" stands there twice`, `"b" is not host:port`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"x.example=a:25; y.example=b:25"} }, []string{`several destinations need mode queue`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"mx"} }, []string{`next_hop: "mx" needs mode queue`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"lmtp:unix:/x"} }, []string{`next_hop: "lmtp:unix:/x" needs mode queue`}},
+		{func(c *Config) { c.Hop.NextHop = []string{":25"} }, []string{`next_hop: ":25" is not host:port`}},
+		{func(c *Config) { c.Hop.NextHop = []string{"a:0"} }, []string{`next_hop: "a:0": "0" is not a port`}},
+		{func(c *Config) { c.Hop.NextHop = []string{c.Address} }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},
 		{func(c *Config) { c.Mode = record.ModeJournal }, []string{`next_hop: "127.0.0.1:2600": nothing is forwarded in mode journal`}},
 		{func(c *Config) { c.Ack = "archive" }, []string{`ack: "archive" is not available yet`}},
-		{func(c *Config) { c.Name, c.NextHopTLS, c.KeepRefused, c.Ack = "", "must", "some", "no" }, []string{
-			"name:", `next_hop_tls: "must"`, `keep_refused: "some"`, `ack: "no"`,
+		{func(c *Config) { c.Name, c.Hop.TLS.Policy, c.KeepRefused, c.Ack = "", "must", "some", "no" }, []string{
+			"name:", `listener "": next_hop_tls.policy: "must"`, `keep_refused: "some"`, `ack: "no"`,
 		}},
 	} {
 		c := config()

@@ -160,7 +160,7 @@ func (h *house) settled(t testing.TB, n int) map[record.ID][]byte {
 func TestFlow(t *testing.T) {
 	hop := hoptest.New(t)
 	cfg := config()
-	cfg.NextHop = hop.Addr()
+	cfg.Hop.NextHop = []string{hop.Addr()}
 	h := newHouse(t, cfg, nil)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -229,7 +229,7 @@ func TestClientHangsUp(t *testing.T) {
 				return ""
 			}
 			cfg := config()
-			cfg.NextHop = hop.Addr()
+			cfg.Hop.NextHop = []string{hop.Addr()}
 			c := &fakeCustody{t: t}
 			h := newHouse(t, cfg, func(r *Relay) { r.custody, r.patience = c, patience })
 			cl := h.client(t)
@@ -256,7 +256,7 @@ func TestClientHangsUp(t *testing.T) {
 // Journal mode has no next hop, and keeps what a relay would refuse.
 func TestJournalFlow(t *testing.T) {
 	cfg := config()
-	cfg.Mode, cfg.NextHop = record.ModeJournal, ""
+	cfg.Mode, cfg.Hop.NextHop = record.ModeJournal, nil
 	h := newHouse(t, cfg, func(*Relay) {})
 	c := h.client(t)
 	c.send("bare\nline\r\n", "journal@archive.example")

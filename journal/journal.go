@@ -34,7 +34,7 @@ func New(cfg Config, custody Custody, pool *nexthop.Pool, log *slog.Logger) smtp
 	}
 	return &Relay{
 		custody: custody, pool: pool, hostname: cfg.Hostname, patience: patience, log: log,
-		target: nexthop.Target{Address: cfg.NextHop, TLS: cfg.NextHopTLS, Hello: cfg.Hostname},
+		route: cfg.Hop.Route(cfg.Hostname),
 	}
 }
 

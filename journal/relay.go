@@ -23,7 +23,7 @@ var errClientGone = errors.New("the client hung up, and the reply did not come f
 type Relay struct {
 	custody  Custody
 	pool     *nexthop.Pool
-	target   nexthop.Target
+	route    nexthop.Route
 	hostname string
 	patience time.Duration
 	log      *slog.Logger
@@ -36,7 +36,7 @@ func (r *Relay) Mail(ctx context.Context, s *smtpd.Session, from record.Path, p 
 	}
 	env := envelope(s, from, p)
 	env.Completeness = record.Full
-	hop := r.pool.Begin(r.target, nexthop.Mail{
+	hop := r.pool.Begin(r.route, nexthop.Mail{
 		From: from, Size: p.Size, Body: p.Body, SMTPUTF8: p.SMTPUTF8, Ret: p.Ret, EnvID: p.EnvID,
 	})
 	return &relaying{relay: r, session: s, env: env, hop: hop}, nil

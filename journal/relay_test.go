@@ -90,7 +90,7 @@ func (c *fakeCustody) AppendSoon(it *record.Item) error {
 func newRelay(t testing.TB, h *hoptest.Hop, c Custody) *Relay {
 	pool := nexthop.New(nexthop.Options{})
 	t.Cleanup(pool.Close)
-	cfg := Config{NextHop: h.Addr(), Config: smtpd.Config{Mode: record.ModeRelay, Hostname: "relay.example"}}
+	cfg := Config{Hop: nexthop.Config{NextHop: []string{h.Addr()}}, Config: smtpd.Config{Mode: record.ModeRelay, Hostname: "relay.example"}}
 	return New(cfg, c, pool, slog.New(slog.DiscardHandler)).(*Relay)
 }
 

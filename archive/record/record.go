@@ -143,6 +143,12 @@ type RecipientDelivery struct {
 	Enhanced string    `json:"enhanced,omitempty"` // RFC 3463, "2.0.0"
 	Text     string    `json:"text,omitempty"`     // the reply's text, lines joined by a newline
 	Time     time.Time `json:"time"`
+
+	// Where these differ from the Delivery's, because another host or connection gave the answer.
+	NextHop  string `json:"next_hop,omitempty"`
+	Peer     string `json:"peer,omitempty"` // the IP address and port that answered
+	TLS      *TLS   `json:"tls,omitempty"`
+	Attempts int    `json:"attempts,omitempty"`
 }
 
 // Act is something that a person or a schedule did. It is a record of its own: the body is in a pack, the ledger has kind, time, actor's

@@ -144,7 +144,7 @@ func readConfig(file string, over map[string]any) (*config, error) {
 	}
 	var keys mapstructure.Metadata
 	err := v.Unmarshal(c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		bytesHook, durationHook, mapstructure.StringToSliceHookFunc(","),
+		bytesHook, durationHook, mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToSliceHookFunc(","),
 	)), func(d *mapstructure.DecoderConfig) { d.Metadata = &keys })
 	c.unknown = append(c.unknown, slices.Sorted(slices.Values(keys.Unused))...)
 	if err != nil {
@@ -158,7 +158,7 @@ func typeFaults(err error) (faults []error) {
 	switch e := err.(type) {
 	case *mapstructure.DecodeError:
 		if strings.HasSuffix(e.Name(), ".next_hop") {
-			return []error{fmt.Errorf("%s: one host:port; several destinations need mode queue, which is not available yet", e.Name())}
+			return []error{fmt.Errorf("%s: equivalent hosts, each host:port; several destinations need mode queue", e.Name())}
 		}
 		return []error{fmt.Errorf("%s: %w", e.Name(), e.Unwrap())}
 	case interface{ Unwrap() []error }:
@@ -235,6 +235,7 @@ func (c *config) resolve(base string) error {
 				*path = abs(*path)
 			}
 		}
+		c.Listeners[i].Hop.Resolve(abs)
 	}
 	return nil
 }

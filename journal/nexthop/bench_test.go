@@ -31,7 +31,7 @@ func BenchmarkRelay(b *testing.B) {
 	line := "The quick brown fox jumps over the lazy dog, again and again. 0123456\r\n"
 	body := []byte("Subject: x\r\n\r\n" + strings.Repeat(line, 5500/len(line)))
 	p := newPool(b, Options{})
-	target := Target{Address: ln.Addr().String(), TLS: Opportunistic, Hello: "relay.example"}
+	target := To(Target{Address: ln.Addr().String(), TLS: Opportunistic, Hello: "relay.example"})
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	before := cpu()

@@ -15,6 +15,10 @@ type Mail struct {
 	SMTPUTF8 bool
 	Ret      string // RET: "", "FULL", "HDRS"
 	EnvID    string // ENVID, decoded
+
+	// BareNewlines: the body may hold CR or LF that are not part of CRLF, or not end in CRLF. It goes byte for byte by BDAT where CHUNKING
+	// (RFC 3030) is offered; where it is not, such a body is ErrBareNewline.
+	BareNewlines bool
 }
 
 // mailLine is the MAIL command with the parameters that the server knows. Errors: ErrPath, ErrNoSMTPUTF8, ErrTooBig.

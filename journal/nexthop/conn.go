@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -19,7 +18,7 @@ import (
 type conn struct {
 	net.Conn
 	r        *bufio.Reader
-	target   Target
+	host     *host
 	timeouts Timeouts
 	metrics  *metrics
 	peer     string // address and port that answered
@@ -29,6 +28,7 @@ type conn struct {
 	born     time.Time
 	idle     time.Time // since when in the pool
 	reused   bool      // has been in the pool: may be stale
+	served   bool      // a command of a message was answered on it
 	dirty    bool      // the server may be inside a transaction: RSET first
 	spoilt   bool      // a deadline was pulled by a context: not to be used again
 }
@@ -152,51 +152,61 @@ func (c *conn) quit() {
 	c.hangUp()
 }
 
-// connect makes a connection that is ready for MAIL. The error is ErrUnavailable.
-func (p *Pool) connect(ctx context.Context, target Target) (*conn, error) {
-	c, err := p.open(ctx, target, target.TLS != None)
+// connect makes a connection that is ready for MAIL.
+func (p *Pool) connect(ctx context.Context, h *host) (*conn, error) {
+	policy := h.target.policy()
+	c, err := p.open(ctx, h, policy)
 	var fault tlsError
-	if errors.As(err, &fault) && ctx.Err() == nil {
-		p.log.Warn("next hop failed the TLS handshake; going on in clear text", "next_hop", target.Address, "err", fault.err)
-		if c, err = p.open(ctx, target, false); err == nil {
+	if policy == Opportunistic && errors.As(err, &fault) && ctx.Err() == nil {
+		p.log.Warn("next hop failed the TLS handshake; going on in clear text", "next_hop", h.target.Address, "err", fault.err)
+		if c, err = p.open(ctx, h, None); err == nil {
 			c.tlsFault = fault
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrUnavailable, target.Address, err)
+		return nil, err
 	}
+	p.reached(h)
 	return c, nil
 }
 
-// tlsError is a handshake that failed after the server had agreed to it. The connection is lost.
-type tlsError struct{ err error }
-
-func (e tlsError) Error() string { return "tls handshake: " + e.err.Error() }
-func (e tlsError) Unwrap() error { return e.err }
-
 // open dials and goes through the handshakes.
-func (p *Pool) open(ctx context.Context, target Target, useTLS bool) (*conn, error) {
+func (p *Pool) open(ctx context.Context, h *host, policy Policy) (*conn, error) {
+	network, address := h.target.dialled()
 	dialCtx, cancel := context.WithTimeout(ctx, p.timeouts.Connect)
-	nc, err := p.dial(dialCtx, "tcp", target.Address)
+	nc, err := p.dial(dialCtx, network, address)
 	cancel()
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{
-		Conn: nc, r: bufio.NewReaderSize(nc, maxReplyLine), target: target, timeouts: p.timeouts, metrics: p.metrics,
+		Conn: nc, r: bufio.NewReaderSize(nc, maxReplyLine), host: h, timeouts: p.timeouts, metrics: p.metrics,
 		peer: nc.RemoteAddr().String(), born: time.Now(),
 	}
+	if network == "unix" {
+		c.peer = h.target.Address
+	}
 	p.metrics.open.Inc()
-	if err := c.greet(ctx, useTLS); err != nil {
+	if err := c.greet(ctx, policy); err != nil {
 		c.hangUp()
+		if errors.Is(err, ErrAuth) {
+			p.metrics.auth.Inc()
+			p.log.Error("next hop does not let us in; mail waits at its senders", "next_hop", h.target.Address, "user", h.target.Credentials.User, "err", err)
+		}
 		return nil, err
 	}
-	p.log.Debug("connected to next hop", "next_hop", target.Address, "peer", c.peer, "tls", c.tls != nil)
+	p.log.Debug("connected to next hop", "next_hop", h.target.Address, "peer", c.peer, "tls", c.tls != nil)
 	return c, nil
 }
 
-// greet goes from the greeting to where MAIL may be said.
-func (c *conn) greet(ctx context.Context, useTLS bool) error {
+// greet goes from the first byte to where MAIL may be said.
+func (c *conn) greet(ctx context.Context, policy Policy) error {
+	implicit := c.host.target.Implicit && policy != None
+	if implicit {
+		if err := c.handshake(ctx, policy); err != nil {
+			return err
+		}
+	}
 	greeting, err := c.reply(ctx, c.timeouts.Hello)
 	if err != nil {
 		return fmt.Errorf("greeting: %w", err)
@@ -204,75 +214,43 @@ func (c *conn) greet(ctx context.Context, useTLS bool) error {
 	if greeting.Code != 220 {
 		return fmt.Errorf("greeting: %s", greeting.Error())
 	}
-	if err := c.hello(ctx); err != nil || !useTLS || !c.caps.startTLS {
+	if err := c.hello(ctx); err != nil {
 		return err
 	}
-	return c.startTLS(ctx)
+	if !implicit && policy != None {
+		if err := c.startTLS(ctx, policy); err != nil {
+			return err
+		}
+	}
+	if c.host.target.Credentials != (Credentials{}) {
+		return c.authenticate(ctx, c.host.target.Credentials)
+	}
+	return nil
 }
 
-// hello says EHLO, or HELO to a server that does not know that, and notes what is offered.
+// hello says EHLO, or HELO to a server that does not know that, or LHLO, and notes what is offered.
 func (c *conn) hello(ctx context.Context) error {
-	reply, err := c.ask(ctx, c.timeouts.Hello, "EHLO "+c.target.Hello)
+	verb, name := "EHLO ", c.host.target.Hello
+	if c.host.target.LMTP {
+		verb = "LHLO "
+	}
+	reply, err := c.ask(ctx, c.timeouts.Hello, verb+name)
 	if err != nil {
-		return fmt.Errorf("EHLO: %w", err)
+		return fmt.Errorf("%s: %w", verb[:4], err)
 	}
 	if reply.Code == 250 {
 		c.caps = parseCaps(reply.Lines)
 		return nil
 	}
-	if reply.Code/100 != 5 {
-		return fmt.Errorf("EHLO: %s", reply.Error())
+	if reply.Code/100 != 5 || c.host.target.LMTP {
+		return fmt.Errorf("%s: %s", verb[:4], reply.Error())
 	}
 	c.caps = caps{}
-	if reply, err = c.ask(ctx, c.timeouts.Hello, "HELO "+c.target.Hello); err != nil {
+	if reply, err = c.ask(ctx, c.timeouts.Hello, "HELO "+name); err != nil {
 		return fmt.Errorf("HELO: %w", err)
 	}
 	if reply.Code != 250 {
 		return fmt.Errorf("HELO: %s", reply.Error())
 	}
 	return nil
-}
-
-// startTLS changes to TLS and reads the capabilities again; what was said in clear text is forgotten (RFC 3207 section 4.2). A server
-// that refuses is gone on with in clear text.
-func (c *conn) startTLS(ctx context.Context) error {
-	reply, err := c.ask(ctx, c.timeouts.Hello, "STARTTLS")
-	if err != nil {
-		return fmt.Errorf("STARTTLS: %w", err)
-	}
-	if reply.Code != 220 {
-		c.tlsFault = fmt.Errorf("STARTTLS: %s", reply.Error())
-		return nil
-	}
-	if c.r.Buffered() > 0 { // said before the handshake and to be read after it: an injection
-		return tlsError{errors.New("clear text after the reply to STARTTLS")}
-	}
-	host, _, _ := net.SplitHostPort(c.target.Address)
-	tc := tls.Client(c.Conn, &tls.Config{
-		ServerName: host, InsecureSkipVerify: true, // opportunistic: better unverified than in clear text
-		ClientSessionCache: tlsSessions, MinVersion: tls.VersionTLS12,
-	})
-	hsCtx, cancel := context.WithTimeout(ctx, c.timeouts.Connect)
-	defer cancel()
-	c.SetDeadline(time.Time{}) // hsCtx is the bound
-	if err := tc.HandshakeContext(hsCtx); err != nil {
-		return tlsError{err}
-	}
-	c.Conn, c.r = tc, bufio.NewReaderSize(tc, maxReplyLine)
-	c.tls = describeTLS(tc.ConnectionState())
-	return c.hello(ctx)
-}
-
-var tlsSessions = tls.NewLRUClientSessionCache(64)
-
-func describeTLS(s tls.ConnectionState) *record.TLS {
-	d := &record.TLS{
-		Version:    strings.TrimPrefix(tls.VersionName(s.Version), "TLS "),
-		Cipher:     tls.CipherSuiteName(s.CipherSuite),
-		ServerName: s.ServerName,
-	}
-	if len(s.PeerCertificates) > 0 {
-		d.Peer = s.PeerCertificates[0].Subject.String()
-	}
-	return d
 }

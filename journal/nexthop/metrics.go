@@ -4,6 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	open, idle prometheus.Gauge
+	up         *prometheus.GaugeVec
+	auth       prometheus.Counter
 	replies    *prometheus.CounterVec
 }
 
@@ -16,6 +18,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		idle: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "holdfast_nexthop_connections_idle", Help: "Idle connections to next hops.",
 		}),
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "holdfast_nexthop_up", Help: "Of the hosts named in the configuration: 0 when the last try to reach it failed. Absent until it is needed.",
+		}, []string{"host"}),
+		auth: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "holdfast_nexthop_auth_failures_total", Help: "Times that a next hop did not let us sign in.",
+		}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_nexthop_replies_total", Help: "Next hops' replies to whole messages, by class; none: no reply came.",
 		}, []string{"class"}),
@@ -24,7 +32,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		m.replies.WithLabelValues(class)
 	}
 	if registry != nil {
-		registry.MustRegister(m.open, m.idle, m.replies)
+		registry.MustRegister(m.open, m.idle, m.up, m.auth, m.replies)
 	}
 	return m
 }
@@ -40,4 +48,16 @@ func (m *metrics) replied(code int) {
 		class = "5xx"
 	}
 	m.replies.WithLabelValues(class).Inc()
+}
+
+// health shows whether a host is up. Those found in the DNS are not shown: there is no end of them.
+func (m *metrics) health(h *host) {
+	if h.target.IP.IsValid() {
+		return
+	}
+	up := 1.0
+	if h.down {
+		up = 0
+	}
+	m.up.WithLabelValues(h.target.Address).Set(up)
 }

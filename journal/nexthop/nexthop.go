@@ -5,8 +5,8 @@
 // after custody can't deliver what is not in custody. Whatever goes wrong before the dot ends in a closed connection,
 // never in QUIT or RSET, which some servers would take for the end of the message.
 //
-// Connections are pooled and reused. A connection that went stale in the pool is replaced without the client noticing, as
-// long as no byte of the body has been sent.
+// Connections are pooled and reused. A connection that went stale in the pool is replaced without the client noticing, and a host that
+// can't serve by the next one of its Route, as long as no byte of the body has been sent.
 package nexthop
 
 import (
@@ -31,29 +31,15 @@ var (
 	ErrTooBig = errors.New("message is over the size limit of the next hop")
 	// ErrPath: the address can't be written as an SMTP path that every server reads in the same way. Permanent.
 	ErrPath = errors.New("address can't be passed on")
-	// ErrSmuggling: in the body a dot stands alone on a line that begins or ends with a bare CR or LF, which some servers
-	// take for the end of the message, and what follows for commands. Nothing was delivered. Permanent.
-	ErrSmuggling = errors.New("body holds a lone dot between bare newlines")
+	// ErrTLS: TLS is required, and there was none that is good enough. Always with ErrUnavailable. Temporary.
+	ErrTLS = errors.New("no TLS as required")
+	// ErrAuth: the next hop did not let us in with our Credentials, or they can't be read, or TLS for them is not to be had. Always with
+	// ErrUnavailable. Temporary, since it is our fault and not the message's.
+	ErrAuth = errors.New("not authenticated")
+	// ErrBareNewline: the body holds a CR or LF that is not part of CRLF, or does not end in CRLF, and by DATA nobody can say what the next
+	// hop would make of it: other bytes, or the end of the message, and commands of what follows. Nothing was delivered. Permanent.
+	ErrBareNewline = errors.New("body can't be sent unaltered: bare CR or LF, or no CRLF at its end")
 )
-
-// Policy says how TLS is used towards a next hop.
-type Policy string
-
-// The policies.
-const (
-	// Opportunistic takes TLS where STARTTLS (RFC 3207) is offered. The certificate is recorded, not verified. Where the handshake
-	// fails the message goes in clear text over a new connection, and the delivery says so.
-	Opportunistic Policy = "opportunistic"
-	// None never uses TLS.
-	None Policy = "none"
-)
-
-// Target names a next hop and how it is spoken to. Connections are shared between equal Targets only.
-type Target struct {
-	Address string // host:port, or [IPv6]:port
-	TLS     Policy
-	Hello   string // the name that we give in EHLO
-}
 
 // Timeouts bound every wait. Zero fields take those of DefaultTimeouts.
 type Timeouts struct {

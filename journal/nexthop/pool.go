@@ -18,20 +18,24 @@ type Pool struct {
 	log      *slog.Logger
 	metrics  *metrics
 
-	goodbyes sync.WaitGroup // of the goroutines that QUIT
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	goodbyes sync.WaitGroup // of the goroutines that QUIT, or probe
 
-	mu     sync.Mutex
-	idle   map[Target][]*conn // the oldest first
-	timer  *time.Timer        // runs reap; nil while nothing is idle
-	closed bool
+	mu       sync.Mutex
+	hosts    map[Target]*host // all that a transaction was begun to, but for what forget dropped
+	forgetAt int              // size of hosts
+	timer    *time.Timer      // runs reap; nil while nothing is idle
+	closed   bool
 }
 
 // New makes a pool. It opens no connection before one is needed.
 func New(o Options) *Pool {
 	p := &Pool{
 		maxIdle: o.MaxIdle, idleAge: o.IdleAge, maxAge: o.MaxAge, timeouts: o.Timeouts.withDefaults(),
-		dial: o.Dial, log: o.Log, metrics: newMetrics(o.Registry), idle: map[Target][]*conn{},
+		dial: o.Dial, log: o.Log, metrics: newMetrics(o.Registry), hosts: map[Target]*host{}, forgetAt: manyHosts,
 	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if p.maxIdle <= 0 {
 		p.maxIdle = DefaultMaxIdle
 	}
@@ -53,32 +57,32 @@ func New(o Options) *Pool {
 // Close says goodbye on all idle connections and waits until that is done, at most Timeouts.Quit. Transactions under way are not
 // disturbed; their connections are closed as they end.
 func (p *Pool) Close() {
+	p.cancel()
 	p.mu.Lock()
 	p.closed = true
 	if p.timer != nil {
 		p.timer.Stop()
 		p.timer = nil
 	}
-	for target, conns := range p.idle {
-		p.retire(conns)
-		delete(p.idle, target)
+	for _, h := range p.hosts {
+		p.retire(h.idle)
+		h.idle = nil
 	}
 	p.mu.Unlock()
 	p.goodbyes.Wait()
 }
 
 // take gives the idle connection that was used last, or nil.
-func (p *Pool) take(target Target) *conn {
+func (p *Pool) take(h *host) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	conns := p.idle[target]
-	if len(conns) == 0 {
+	if len(h.idle) == 0 {
 		return nil
 	}
-	last := len(conns) - 1
-	c := conns[last]
-	conns[last] = nil
-	p.idle[target] = conns[:last]
+	last := len(h.idle) - 1
+	c := h.idle[last]
+	h.idle[last] = nil
+	h.idle = h.idle[:last]
 	p.metrics.idle.Dec()
 	c.reused = true
 	return c
@@ -93,12 +97,15 @@ func (p *Pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.idle = time.Now()
-	conns := p.idle[c.target]
-	if p.closed || len(conns) >= p.maxIdle || c.idle.Sub(c.born) > p.maxAge {
+	h := p.host(c.host.target) // c.host may be forgotten
+	if h.failures > 0 && c.served {
+		h.failures = 0
+	}
+	if p.closed || len(h.idle) >= p.maxIdle || c.idle.Sub(c.born) > p.maxAge {
 		go c.quit()
 		return
 	}
-	p.idle[c.target] = append(conns, c)
+	h.idle = append(h.idle, c)
 	p.metrics.idle.Inc()
 	if p.timer == nil {
 		p.timer = time.AfterFunc(p.idleAge, p.reap)
@@ -114,18 +121,17 @@ func (p *Pool) reap() {
 	}
 	now := time.Now()
 	wait := time.Duration(-1) // until the next is due
-	for target, conns := range p.idle {
+	for _, h := range p.hosts {
 		n := 0
-		for n < len(conns) && now.Sub(conns[n].idle) >= p.idleAge {
+		for n < len(h.idle) && now.Sub(h.idle[n].idle) >= p.idleAge {
 			n++
 		}
-		p.retire(conns[:n])
-		if conns = append([]*conn(nil), conns[n:]...); len(conns) == 0 {
-			delete(p.idle, target)
+		p.retire(h.idle[:n])
+		h.idle = append([]*conn(nil), h.idle[n:]...)
+		if len(h.idle) == 0 {
 			continue
 		}
-		p.idle[target] = conns
-		if due := p.idleAge - now.Sub(conns[0].idle); wait < 0 || due < wait {
+		if due := p.idleAge - now.Sub(h.idle[0].idle); wait < 0 || due < wait {
 			wait = due
 		}
 	}

@@ -28,7 +28,7 @@ import (
 // begin opens a transaction with one recipient.
 func begin(t *testing.T, p *Pool, target Target) *Transaction {
 	t.Helper()
-	tx := p.Begin(target, Mail{From: from})
+	tx := p.Begin(To(target), Mail{From: from})
 	if err := tx.Rcpt(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,8 @@ func TestContextEndsWithSuccess(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	p := newPool(t, Options{})
-	c := &conn{Conn: ours, r: bufio.NewReader(ours), metrics: p.metrics, born: time.Now()}
+	h := p.host(Target{})
+	c := &conn{Conn: ours, r: bufio.NewReader(ours), host: h, metrics: p.metrics, born: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
 	err := c.within(ctx, time.Minute, func() error {
 		cancel()
@@ -183,7 +184,7 @@ func TestContextEndsWithSuccess(t *testing.T) {
 		t.Error(err)
 	}
 	p.put(c)
-	if p.take(Target{}) != nil {
+	if p.take(h) != nil {
 		t.Error("the connection is used again")
 	}
 }

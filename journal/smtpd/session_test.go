@@ -521,7 +521,7 @@ func TestAnswers(t *testing.T) {
 		"no SMTPUTF8":  {nil, nexthop.ErrNoSMTPUTF8, "553 5.6.7 ", "451 4.6.7 ", "refused"},
 		"next too big": {nil, nexthop.ErrTooBig, "552 5.3.4 ", "452 4.3.1 ", "refused"},
 		"path":         {nil, nexthop.ErrPath, "553 5.1.3 ", "451 4.1.3 ", "refused"},
-		"smuggling":    {nil, nexthop.ErrSmuggling, "550 5.5.2 ", "451 4.5.2 ", "refused"},
+		"smuggling":    {nil, nexthop.ErrBareNewline, "550 5.5.2 ", "451 4.5.2 ", "refused"},
 		"stopped":      {nil, context.Canceled, "421 4.3.2 ", "421 4.3.2 ", "deferred"},
 	} {
 		t.Run(name, func(t *testing.T) {

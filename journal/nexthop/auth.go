@@ -1,0 +1,79 @@
+package nexthop
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// maxPassword bounds a password, bytes; the command that it is in stays below 12288 (RFC 4954 section 4.3) by far.
+const maxPassword = 1024
+
+// authenticate signs in (RFC 4954). The error is ErrAuth, or that of the connection. No error and no log holds the password.
+func (c *conn) authenticate(ctx context.Context, cred Credentials) error {
+	if c.tls == nil {
+		return fmt.Errorf("%w: no credentials in clear text", ErrAuth)
+	}
+	password, err := cred.password()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrAuth, err)
+	}
+	var lines [][]byte // the command, and what answers each 334
+	switch {
+	case c.caps.authPlain:
+		lines = [][]byte{appendBase64([]byte("AUTH PLAIN "), "\x00"+cred.User+"\x00"+password)}
+	case c.caps.authLogin:
+		lines = [][]byte{[]byte("AUTH LOGIN"), appendBase64(nil, cred.User), appendBase64(nil, password)}
+	default:
+		return fmt.Errorf("%w: neither PLAIN nor LOGIN is offered", ErrAuth)
+	}
+	for i, line := range lines {
+		if err := c.send(ctx, c.timeouts.Hello, append(line, "\r\n"...)); err != nil {
+			return fmt.Errorf("AUTH: %w", err)
+		}
+		reply, err := c.reply(ctx, c.timeouts.Hello)
+		switch last := i == len(lines)-1; {
+		case err != nil:
+			return fmt.Errorf("AUTH: %w", err)
+		case last && reply.Code == 235, !last && reply.Code == 334:
+		default:
+			return fmt.Errorf("%w: AUTH: %s", ErrAuth, withoutSecret(reply, password, lines))
+		}
+	}
+	return nil
+}
+
+// withoutSecret is what may be told of a reply: a server may say back what it was told.
+func withoutSecret(reply *Reply, password string, lines [][]byte) string {
+	text := reply.Error()
+	if strings.Contains(text, password) || strings.Contains(text, string(bytes.TrimPrefix(lines[len(lines)-1], []byte("AUTH PLAIN ")))) {
+		return strconv.Itoa(reply.Code)
+	}
+	return text
+}
+
+func appendBase64(b []byte, s string) []byte {
+	return base64.StdEncoding.AppendEncode(b, []byte(s))
+}
+
+// password reads the file's first line.
+func (c Credentials) password() (string, error) {
+	b, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", err
+	}
+	b, _, _ = bytes.Cut(b, []byte("\n"))
+	b = bytes.TrimSuffix(b, []byte("\r"))
+	switch {
+	case len(b) == 0:
+		return "", fmt.Errorf("%s: empty", c.PasswordFile)
+	case len(b) > maxPassword || bytes.IndexByte(b, 0) >= 0:
+		return "", errors.New(c.PasswordFile + ": not a password: too long, or with a NUL")
+	}
+	return string(b), nil
+}
