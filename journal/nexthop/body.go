@@ -312,6 +312,7 @@ func (t *Transaction) await(ctx context.Context) {
 		t.release()
 	case errors.As(err, &bye):
 		t.final = bye.reply
+		t.pool.failed(t.c.host, err)
 	default:
 		t.broke(ctx, err, ErrUnknown)
 	}

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,14 @@ type Hop struct {
 	TLS      *tls.Config // offered with STARTTLS where set
 	NoEHLO   bool        // knows HELO only
 	Greeting string      // "" means 220
+	LMTP     bool        // speaks LMTP (RFC 2033): the answer to "." is asked for once for each recipient, whose RCPT line comes with it
+	Implicit bool        // TLS from the first byte
+	User     string      // with Password: offers AUTH PLAIN LOGIN, over TLS only, and wants it before MAIL
+	Password string
 
 	// Answer gives the reply to a command, without its CRLF (multi-line replies hold "\r\n" inside); "" means the usual one. verb is
-	// upper case; "." is the end of the message, "BODY" the place after 354, whose answer is sent before the body is read. It may block.
+	// upper case; "." is the end of the message by DATA, whatever its BDAT was by BDAT, "BODY" the place after 354, whose answer is sent before
+	// the body is read. It may block.
 	// n counts the connections from 1.
 	Answer func(n int, verb, line string) string
 
@@ -54,13 +60,17 @@ type Message struct {
 	Mail string   // the whole MAIL line
 	Rcpt []string // the whole RCPT lines of those accepted
 	Data []byte   // un-stuffed
-	Wire []byte   // as it came, with the final dot
+	Wire []byte   // as it came, with the final dot; nothing by BDAT
 	TLS  bool
+	User string // who had signed in
 }
 
-// New makes a server on loopback that offers what Postfix does. It ends with the test.
-func New(t testing.TB) *Hop {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// New makes a server on loopback that offers what Postfix does, but for CHUNKING. It ends with the test.
+func New(t testing.TB) *Hop { return Listen(t, "tcp", "127.0.0.1:0") }
+
+// Listen makes one that listens elsewhere, by the words of net.Listen.
+func Listen(t testing.TB, network, address string) *Hop {
+	ln, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +82,12 @@ func New(t testing.TB) *Hop {
 	return h
 }
 
-// Addr is host:port. From the first call on connections are served.
+// Addr is host:port, or unix:/path. From the first call on connections are served.
 func (h *Hop) Addr() string {
 	h.start.Do(func() { h.wg.Go(h.accept) })
+	if a := h.ln.Addr(); a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
 	return h.ln.Addr().String()
 }
 
@@ -156,8 +169,10 @@ type session struct {
 	r     *bufio.Reader
 	hello bool
 	tls   bool
+	user  string
 	mail  string
 	rcpt  []string
+	chunk *Message // by BDAT, so far
 }
 
 func (h *Hop) serve(n int, c net.Conn) {
@@ -169,6 +184,9 @@ func (h *Hop) serve(n int, c net.Conn) {
 		lc.written = h.WriteLimit(n)
 	}
 	s := &session{h: h, n: n, c: lc, r: bufio.NewReader(lc)}
+	if h.Implicit && !s.secure() {
+		return
+	}
 	if greeting := h.Greeting; s.say(or(s.answer("GREETING", ""), or(greeting, "220 hop.test ESMTP"))) {
 		for s.command() {
 		}
@@ -239,15 +257,21 @@ func (s *session) command() bool {
 		return false
 	}
 	verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
-	if s.r.Buffered() > 0 && (!s.offers("PIPELINING") || verb != "RSET" && verb != "MAIL" && verb != "RCPT") {
+	if s.r.Buffered() > 0 && verb != "BDAT" && (!s.offers("PIPELINING") || verb != "RSET" && verb != "MAIL" && verb != "RCPT") {
 		s.fault("something was sent behind %q without waiting", line)
 	}
 	said := s.answer(verb, line)
 	refused := said != "" && said[0] != '2' && said[0] != '3'
+	if s.chunk != nil && verb != "BDAT" && verb != "RSET" {
+		s.fault("%q inside a message by BDAT", line)
+	}
 	switch verb {
-	case "EHLO":
+	case "EHLO", "LHLO":
 		if s.h.NoEHLO {
 			return s.say(or(said, "502 5.5.1 what?"))
+		}
+		if s.h.LMTP != (verb == "LHLO") {
+			s.fault("%q to a server with LMTP %v", line, s.h.LMTP)
 		}
 		s.hello, s.mail, s.rcpt = !refused, "", nil
 		return s.say(or(said, s.ehlo()))
@@ -256,11 +280,13 @@ func (s *session) command() bool {
 		return s.say(or(said, "250 hop.test"))
 	case "STARTTLS":
 		return s.startTLS(said)
+	case "AUTH":
+		return s.auth(line, said)
 	case "RSET":
-		s.mail, s.rcpt = "", nil
+		s.mail, s.rcpt, s.chunk = "", nil, nil
 		return s.say(or(said, "250 2.0.0 reset"))
 	case "MAIL":
-		if !s.hello || s.mail != "" {
+		if !s.hello || s.mail != "" || s.user != s.h.User {
 			s.fault("%q out of order", line)
 		}
 		s.parameters(line)
@@ -285,6 +311,8 @@ func (s *session) command() bool {
 			return !strings.HasSuffix(said, Drop)
 		}
 		return s.data()
+	case "BDAT":
+		return s.bdat(line, said)
 	case "QUIT":
 		s.say(or(said, "221 2.0.0 bye"))
 		return false
@@ -300,6 +328,9 @@ func (s *session) ehlo() string {
 	}
 	if s.h.TLS != nil && !s.tls {
 		lines = append(lines, "250-STARTTLS")
+	}
+	if s.h.User != "" && s.tls && !s.offers("AUTH") {
+		lines = append(lines, "250-AUTH PLAIN LOGIN")
 	}
 	last := len(lines) - 1
 	lines[last] = "250 " + lines[last][4:]
@@ -352,11 +383,120 @@ func (s *session) startTLS(said string) bool {
 	if said != "" && said[0] != '2' {
 		return true
 	}
+	return s.secure()
+}
+
+func (s *session) secure() bool {
 	tc := tls.Server(s.c, s.h.TLS)
 	if err := tc.Handshake(); err != nil {
 		return false
 	}
 	s.c, s.r, s.tls, s.hello = tc, bufio.NewReader(tc), true, false
+	return true
+}
+
+// auth takes PLAIN with an initial response, or LOGIN without one.
+func (s *session) auth(line, said string) bool {
+	if !s.hello || !s.tls || s.h.User == "" || s.user != "" || s.mail != "" {
+		s.fault("%q out of order", line)
+	}
+	var user, password string
+	if said == "" || said[0] == '2' {
+		_, mechanism, _ := strings.Cut(line, " ")
+		mechanism, initial, _ := strings.Cut(mechanism, " ")
+		switch mechanism {
+		case "PLAIN":
+			parts := strings.Split(s.decoded(initial), "\x00")
+			if len(parts) != 3 || parts[0] != "" {
+				s.fault("not PLAIN: %q", line)
+				return false
+			}
+			user, password = parts[1], parts[2]
+		case "LOGIN":
+			for _, step := range []struct {
+				prompt string
+				value  *string
+			}{{"VXNlciBOYW1lAA==", &user}, {"UGFzc3dvcmQA", &password}} { // "User Name", "Password", as some write it
+				if !s.say("334 " + step.prompt) {
+					return false
+				}
+				answer, ok := s.line()
+				if !ok {
+					return false
+				}
+				*step.value = s.decoded(answer)
+			}
+		default:
+			s.fault("mechanism was not offered: %q", line)
+		}
+		if user != s.h.User || password != s.h.Password {
+			return s.say("535 5.7.8 who are you, with " + password + "?") // tells what nobody should: it must not get into a log
+		}
+		s.user = user
+	}
+	return s.say(or(said, "235 2.7.0 welcome"))
+}
+
+func (s *session) decoded(text string) string {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		s.fault("%q is not base64", text)
+	}
+	return string(b)
+}
+
+// bdat reads one chunk (RFC 3030).
+func (s *session) bdat(line, said string) bool {
+	var n int
+	var end string
+	fields := strings.Fields(line)
+	if len(fields) == 3 {
+		end = fields[2]
+	}
+	if len(fields) < 2 || len(fields) > 3 || end != "" && end != "LAST" || !s.offers("CHUNKING") || len(s.rcpt) == 0 {
+		s.fault("%q out of order", line)
+		return false
+	}
+	if _, err := fmt.Sscanf(fields[1], "%d", &n); err != nil || n < 0 {
+		s.fault("%q: no size", line)
+		return false
+	}
+	p := make([]byte, n)
+	if _, err := io.ReadFull(s.r, p); err != nil {
+		return false
+	}
+	if s.r.Buffered() > 0 {
+		s.fault("something was sent behind a chunk without waiting")
+	}
+	if s.chunk == nil {
+		s.chunk = &Message{Conn: s.n, Mail: s.mail, Rcpt: s.rcpt, TLS: s.tls, User: s.user}
+	}
+	s.chunk.Data = append(s.chunk.Data, p...)
+	if end == "" {
+		return s.say(or(said, fmt.Sprintf("250 2.0.0 %d bytes", n)))
+	}
+	m := *s.chunk
+	s.chunk = nil
+	return s.whole(m, func(string) string { return said })
+}
+
+// whole keeps a message, and answers it.
+func (s *session) whole(m Message, answer func(rcpt string) string) bool {
+	s.h.dots.Add(1)
+	s.h.mu.Lock()
+	s.h.messages = append(s.h.messages, m)
+	s.h.mu.Unlock()
+	rcpts := s.rcpt
+	s.mail, s.rcpt = "", nil
+	ok := "250 2.0.0 Ok: queued as " + fmt.Sprintf("%04X", len(m.Data))
+	if !s.h.LMTP {
+		return s.say(or(answer(""), ok))
+	}
+	for _, rcpt := range rcpts {
+		if !s.say(or(answer(rcpt), ok)) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -368,7 +508,7 @@ func (s *session) data() bool {
 	if early := s.answer("BODY", ""); early != "" && !s.say(early) {
 		return false
 	}
-	m := Message{Conn: s.n, Mail: s.mail, Rcpt: s.rcpt, TLS: s.tls}
+	m := Message{Conn: s.n, Mail: s.mail, Rcpt: s.rcpt, TLS: s.tls, User: s.user}
 	lineStart := true
 	for {
 		chunk, err := s.r.ReadSlice('\n')
@@ -388,12 +528,7 @@ func (s *session) data() bool {
 		m.Data = append(m.Data, chunk...)
 		lineStart = bytes.HasSuffix(m.Wire, []byte("\r\n"))
 	}
-	s.h.dots.Add(1)
-	s.h.mu.Lock()
-	s.h.messages = append(s.h.messages, m)
-	s.h.mu.Unlock()
-	s.mail, s.rcpt = "", nil
-	return s.say(or(s.answer(".", ""), "250 2.0.0 Ok: queued as "+fmt.Sprintf("%04X", len(m.Data))))
+	return s.whole(m, func(rcpt string) string { return s.answer(".", rcpt) })
 }
 
 // limited cuts a connection after so many bytes.
