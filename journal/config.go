@@ -17,6 +17,10 @@ type Config struct {
 	Hop          nexthop.Config `mapstructure:",squash"`      // where mail goes; mode relay
 	KeepRefused  KeepRefused    `mapstructure:"keep_refused"` // none, envelope (the default), full; mode relay
 	Ack          string         `mapstructure:"ack"`          // spool (the default)
+
+	ReportFormats   []string `mapstructure:"report_formats"`   // of journal reports, report.Formats; none (the default): none is read; mode journal
+	ReportNetworks  []string `mapstructure:"report_networks"`  // from where they count; none: from trusted_networks
+	ReportAddresses []string `mapstructure:"report_addresses"` // that they must have been sent to; none: any
 }
 
 // KeepRefused says what is archived of a message that the next hop refused. The archive asks when it packs the record.
@@ -75,6 +79,7 @@ func (c Config) Validate() error {
 	default:
 		fault("ack", "%q is not spool", c.Ack)
 	}
+	c.checkReports(fault)
 	return errors.Join(errs...)
 }
 

@@ -15,6 +15,10 @@ func config() Config {
 	}}
 }
 
+func journalOf(c *Config, formats ...string) {
+	c.Mode, c.Hop.NextHop, c.ReportFormats = record.ModeJournal, nil, formats
+}
+
 func TestConfig(t *testing.T) {
 	for _, tc := range []struct {
 		change func(*Config)
@@ -36,6 +40,17 @@ func TestConfig(t *testing.T) {
 		{func(c *Config) { c.Hop.NextHop = []string{c.Address} }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},
 		{func(c *Config) { c.Mode = record.ModeJournal }, []string{`next_hop: "127.0.0.1:2600": nothing is forwarded in mode journal`}},
 		{func(c *Config) { c.Ack = "archive" }, []string{`ack: "archive" is not available yet`}},
+		{func(c *Config) { journalOf(c, "exchange", "google") }, nil},
+		{func(c *Config) { journalOf(c, "exchange"); c.ReportNetworks = []string{"10.1.2.3", "2001:db8::/32"} }, nil},
+		{func(c *Config) { journalOf(c, "Exchange", "outlook") }, []string{`report_formats: "Exchange" is not one of exchange, google`, `report_formats: "outlook"`}},
+		{func(c *Config) { c.ReportFormats = []string{"exchange"} }, []string{`report_formats: reports are read in mode journal, not in mode relay`}},
+		{func(c *Config) { journalOf(c); c.ReportNetworks = []string{"10.0.0.0/8"} }, []string{"report_networks: no report_formats are named"}},
+		{func(c *Config) { journalOf(c); c.ReportAddresses = []string{"j@a.example"} }, []string{"report_addresses: no report_formats are named"}},
+		{func(c *Config) { journalOf(c, "exchange"); c.ReportAddresses = []string{"journal"} }, []string{`report_addresses: "journal" is not an address`}},
+		{func(c *Config) { journalOf(c, "exchange"); c.ReportNetworks = []string{"10.1.2.3/8", "x", "::/0"} }, []string{
+			`report_networks: "10.1.2.3/8" has bits beyond`, `report_networks: "x" is not an IP address`, `report_networks: "::/0" is everybody`,
+		}},
+		{func(c *Config) { journalOf(c, "exchange"); c.TrustedNetworks = []string{"0.0.0.0/0"} }, []string{`report_networks: empty, and trusted_networks has "0.0.0.0/0"`}},
 		{func(c *Config) { c.Name, c.Hop.TLS.Policy, c.KeepRefused, c.Ack = "", "must", "some", "no" }, []string{
 			"name:", `listener "": next_hop_tls.policy: "must"`, `keep_refused: "some"`, `ack: "no"`,
 		}},

@@ -13,20 +13,31 @@ import (
 	"strings"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/journal/report"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 )
 
 // ErrNotMail is given for a file in a searched folder that is neither .eml nor mbox.
 var ErrNotMail = errors.New("not a message or mailbox")
 
-// Import puts one message, in the bytes that body gives, into custody. Of its envelope nothing is known but the header. origin says where
-// it comes from, as a reader will see it. Nil means on stable storage.
+// Import puts one message, in the bytes that body gives, into custody. Of its envelope nothing is known but the header, and where formats
+// are named what a journal report of one of these says. origin says where it comes from, as a reader will see it. Nil means on stable
+// storage.
 //
 // Who imports what is an act, to be recorded by the caller beforehand, once for all messages of one import.
-func Import(ctx context.Context, custody Custody, origin string, body io.Reader) (record.ID, error) {
+func Import(ctx context.Context, custody Custody, origin string, formats []string, body io.Reader) (record.ID, error) {
+	var opt spool.AcceptOptions
+	if len(formats) > 0 {
+		reader := report.New(formats)
+		body = io.TeeReader(body, reader)
+		opt.Finish = func(env *record.Envelope) error {
+			reader.Finish(env)
+			return nil
+		}
+	}
 	id, err := custody.Accept(ctx, record.Envelope{
 		Source: record.SourceImport, Completeness: record.HeaderOnly, Origin: origin,
-	}, body, spool.AcceptOptions{})
+	}, body, opt)
 	if err != nil {
 		return record.ID{}, fmt.Errorf("%s: %w", origin, err)
 	}

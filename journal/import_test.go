@@ -230,7 +230,7 @@ func FuzzMbox(f *testing.F) {
 
 func TestImport(t *testing.T) {
 	c := &fakeCustody{t: t}
-	id, err := Import(t.Context(), c, "a/inbox#1", strings.NewReader("unix\nnewlines\n"))
+	id, err := Import(t.Context(), c, "a/inbox#1", nil, strings.NewReader("unix\nnewlines\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,8 +239,28 @@ func TestImport(t *testing.T) {
 		env.Mode != "" || env.MailFrom != nil || env.Client != nil || string(c.bodies[0]) != "unix\nnewlines\n" {
 		t.Errorf("%+v %q", env, c.bodies[0])
 	}
-	_, err = Import(t.Context(), c, "x.eml", errReader{io.ErrUnexpectedEOF})
+	_, err = Import(t.Context(), c, "x.eml", nil, errReader{io.ErrUnexpectedEOF})
 	if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "x.eml") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Reports in an import count where they are asked for, and only there.
+func TestImportOfReports(t *testing.T) {
+	raw := fixture(t, "exchange-expanded")
+	c := &fakeCustody{t: t}
+	for _, formats := range [][]string{nil, {"google"}, {"exchange"}} {
+		if _, err := Import(t.Context(), c, "x.eml", formats, strings.NewReader(raw)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, env := range c.envelopes[:2] {
+		if env.Report != nil || env.Rcpt != nil || env.Completeness != record.HeaderOnly {
+			t.Errorf("not asked for: %+v", env)
+		}
+	}
+	if env := c.envelopes[2]; env.Report == nil || len(env.Rcpt) != 5 || env.MailFrom.Address != "anna@corp.example" || env.Transport != nil ||
+		env.Completeness != record.Full || string(c.bodies[2]) != raw {
+		t.Errorf("%+v", env)
 	}
 }

@@ -30,7 +30,7 @@ type Custody interface {
 func New(cfg Config, custody Custody, pool *nexthop.Pool, log *slog.Logger) smtpd.Handler {
 	cfg = cfg.WithDefaults()
 	if cfg.Mode == record.ModeJournal {
-		return &Keeper{custody: custody, log: log}
+		return &Keeper{custody: custody, reports: newReports(cfg, log), log: log}
 	}
 	return &Relay{
 		custody: custody, pool: pool, hostname: cfg.Hostname, patience: patience, log: log,

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"io"
 	"log/slog"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -13,6 +14,7 @@ import (
 // of room, and that for now. Safe for concurrent use.
 type Keeper struct {
 	custody Custody
+	reports reports
 	log     *slog.Logger
 }
 
@@ -23,13 +25,14 @@ func (k *Keeper) Mail(ctx context.Context, s *smtpd.Session, from record.Path, p
 	}
 	env := envelope(s, from, p)
 	env.Completeness = record.Partial // what the journal's mailbox was sent to; whom the message itself went to, a report may say
-	return &keeping{keeper: k, env: env}, nil
+	return &keeping{keeper: k, session: s, env: env}, nil
 }
 
 // keeping is one message to be kept.
 type keeping struct {
-	keeper *Keeper
-	env    record.Envelope
+	keeper  *Keeper
+	session *smtpd.Session
+	env     record.Envelope
 }
 
 func (t *keeping) Rcpt(ctx context.Context, to record.Path) error {
@@ -38,7 +41,17 @@ func (t *keeping) Rcpt(ctx context.Context, to record.Path) error {
 }
 
 func (t *keeping) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, error) {
-	id, err := t.keeper.custody.Accept(ctx, t.env, body, bareNewlines(body))
+	opt, content := bareNewlines(body), io.Reader(body)
+	if t.keeper.reports.counts(t.session, t.env.Rcpt) {
+		var said func(*record.Envelope)
+		content, said = t.keeper.reports.look(body, t.session.ID)
+		finish := opt.Finish
+		opt.Finish = func(env *record.Envelope) error {
+			said(env)
+			return finish(env)
+		}
+	}
+	id, err := t.keeper.custody.Accept(ctx, t.env, content, opt)
 	if err == nil {
 		t.keeper.log.Info("message kept", "session", t.env.Session, "record", id, "size", body.Size())
 	}

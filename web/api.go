@@ -29,8 +29,8 @@ type Searcher interface {
 // Services is what the pages and the API are made of. Fields that are nil answer 503: this process can't do that.
 type Services struct {
 	Search      Searcher
-	BeginImport func(ctx context.Context, by record.Actor, paths []string) error
-	Import      func(ctx context.Context, origin string, message io.Reader) (record.ID, error)
+	BeginImport func(ctx context.Context, by record.Actor, paths, reports []string) error
+	Import      func(ctx context.Context, origin string, reports []string, message io.Reader) (record.ID, error)
 	Rebuild     func(ctx context.Context, by record.Actor, progress func(Progress)) error
 	Log         *slog.Logger // nil: none
 }
@@ -77,7 +77,7 @@ func newAPI(s Services, local bool) *api {
 type api struct {
 	Services
 	local   bool     // for the node's own people: errors are given whole
-	imports sync.Map // names of imports that were begun; a few bytes each, for as long as the process runs
+	imports sync.Map // by name, the formats of reports that count in it; a few bytes each, for as long as the process runs
 }
 
 func (a *api) routes() http.Handler {
@@ -274,28 +274,31 @@ func (a *api) proof(w http.ResponseWriter, r *http.Request) {
 	w.Write(proof)
 }
 
-// beginImport writes the act of an import; its answer names it. The query parameter path, repeated, says what is imported.
+// beginImport writes the act of an import; its answer names it. The query parameter path, repeated, says what is imported; report, repeated,
+// in which formats journal reports count in it.
 func (a *api) beginImport(w http.ResponseWriter, r *http.Request) {
 	if a.BeginImport == nil {
 		a.fail(w, fmt.Errorf("import: %w", errUnavailable))
 		return
 	}
-	if err := a.BeginImport(r.Context(), actor(r), r.URL.Query()["path"]); err != nil {
+	q := r.URL.Query()
+	if err := a.BeginImport(r.Context(), actor(r), q["path"], q["report"]); err != nil {
 		a.fail(w, err)
 		return
 	}
 	id := rand.Text()
-	a.imports.Store(id, nil)
+	a.imports.Store(id, q["report"])
 	reply(w, map[string]string{"import": id})
 }
 
 // importMessage takes one message of an import as the body; the query parameter origin says where it came from.
 func (a *api) importMessage(w http.ResponseWriter, r *http.Request) {
-	if _, begun := a.imports.Load(r.PathValue("id")); !begun || a.Import == nil {
+	reports, begun := a.imports.Load(r.PathValue("id"))
+	if !begun || a.Import == nil {
 		a.fail(w, fmt.Errorf("%w: no such import was begun", errBadRequest))
 		return
 	}
-	id, err := a.Import(r.Context(), r.URL.Query().Get("origin"), r.Body)
+	id, err := a.Import(r.Context(), r.URL.Query().Get("origin"), reports.([]string), r.Body)
 	if err != nil {
 		a.fail(w, err)
 		return

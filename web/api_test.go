@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,13 +150,13 @@ func TestImport(t *testing.T) {
 	var began [][]string
 	var messages []string
 	h := socket(Services{
-		BeginImport: func(_ context.Context, by record.Actor, paths []string) error {
-			began = append(began, append(paths, by.ID))
+		BeginImport: func(_ context.Context, by record.Actor, paths, reports []string) error {
+			began = append(began, slices.Concat(paths, reports, []string{by.ID}))
 			return nil
 		},
-		Import: func(_ context.Context, origin string, r io.Reader) (record.ID, error) {
+		Import: func(_ context.Context, origin string, reports []string, r io.Reader) (record.ID, error) {
 			b, err := io.ReadAll(r)
-			messages = append(messages, origin+" "+string(b))
+			messages = append(messages, origin+" "+strings.Join(reports, "+")+" "+string(b))
 			return idOf(1), err
 		},
 	})
@@ -163,11 +164,11 @@ func TestImport(t *testing.T) {
 		t.Errorf("an import that was not begun: %d %s", w.Code, w.Body)
 	}
 	var begun struct{ Import string }
-	if err := json.Unmarshal(post(h, "/api/v1/imports?path=a.mbox&path=b", "").Body.Bytes(), &begun); err != nil || begun.Import == "" {
+	if err := json.Unmarshal(post(h, "/api/v1/imports?path=a.mbox&path=b&report=exchange&report=google", "").Body.Bytes(), &begun); err != nil || begun.Import == "" {
 		t.Fatalf("%+v, %v", begun, err)
 	}
 	asJSON(t, post(h, "/api/v1/imports/"+begun.Import+"?origin=a.mbox:1", "mail"), `{"id":"`+idOf(1).String()+`"}`)
-	if fmt.Sprint(began, messages) != "[[a.mbox b uid:1000]] [a.mbox:1 mail]" {
+	if fmt.Sprint(began, messages) != "[[a.mbox b exchange google uid:1000]] [a.mbox:1 exchange+google mail]" {
 		t.Errorf("began %q, messages %q", began, messages)
 	}
 }

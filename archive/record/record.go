@@ -52,6 +52,8 @@ type Envelope struct {
 	Completeness Completeness `json:"envelope"`
 	MailFrom     *Path        `json:"mail_from,omitempty"` // nil: unknown (an import); the null sender has an empty Address
 	Rcpt         []Path       `json:"rcpt,omitempty"`      // the recipients that were accepted, in the order given
+	Transport    *Transport   `json:"transport,omitempty"` // where MailFrom and Rcpt are a journal report's: the SMTP transaction that brought it
+	Report       *Report      `json:"report,omitempty"`    // what a journal report said
 	Body         string       `json:"body,omitempty"`      // BODY parameter of MAIL (RFC 6152), upper case
 	SMTPUTF8     bool         `json:"smtputf8,omitempty"`  // RFC 6531
 	Ret          string       `json:"ret,omitempty"`       // RET of MAIL (RFC 3461)

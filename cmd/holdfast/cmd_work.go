@@ -17,14 +17,21 @@ import (
 )
 
 func importCommand(o *options) *cobra.Command {
+	var reports []string
 	cmd := &cobra.Command{
 		Use:   "import PATH...",
 		Short: "Take .eml files, mbox files and Maildirs into the archive",
 		Long: `Take messages into the archive: .eml files, folders of them, mbox files and Maildirs. The bytes of a message are kept as they stand in
-its file (in an mbox without the From_ line and with >From lines unquoted, mboxrd). Each import is an act in the ledger.`,
-		Example: "  holdfast import old.mbox\n  holdfast import ~/Maildir exported/*.eml",
+its file (in an mbox without the From_ line and with >From lines unquoted, mboxrd). Each import is an act in the ledger.
+
+--reports names the formats of journal reports that count: sender and recipients of such a message are then those that the report names.
+Use it for what a journal mailbox received, never for mail that anybody could have written.`,
+		Example: "  holdfast import old.mbox\n  holdfast import ~/Maildir exported/*.eml\n  holdfast import --reports exchange journal-mailbox/*.eml",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := journal.CheckReportFormats(reports); err != nil {
+				return usage(fmt.Errorf("import: --reports: %w", err))
+			}
 			for _, path := range args {
 				if !exists(path) {
 					return usage(fmt.Errorf("import: %s does not exist", path))
@@ -39,7 +46,7 @@ its file (in an mbox without the From_ line and with >From lines unquoted, mboxr
 				return err
 			}
 			defer func() { err = errors.Join(err, c.close()) }()
-			session, err := beginImport(cmd, c, args)
+			session, err := beginImport(cmd, c, args, reports)
 			if err != nil {
 				return err
 			}
@@ -74,12 +81,13 @@ its file (in an mbox without the From_ line and with >From lines unquoted, mboxr
 			return nil
 		},
 	}
+	cmd.Flags().StringSliceVar(&reports, "reports", nil, "formats of journal reports that count: exchange, google, zimbra, domino, x_envelope, encoded_address")
 	return addJSON(cmd, o)
 }
 
 // beginImport has the act of this import written down and gives its name.
-func beginImport(cmd *cobra.Command, c *client, paths []string) (string, error) {
-	body, err := c.do(cmd.Context(), http.MethodPost, "/imports", url.Values{"path": paths}, nil)
+func beginImport(cmd *cobra.Command, c *client, paths, reports []string) (string, error) {
+	body, err := c.do(cmd.Context(), http.MethodPost, "/imports", url.Values{"path": paths, "report": reports}, nil)
 	if err != nil {
 		return "", err
 	}

@@ -29,6 +29,7 @@ var house = map[string][]string{
 	"journal/smtpd":   {"journal/nexthop", "journal/spool", "archive/record"},
 	"journal/nexthop": {"archive/record"},
 	"journal/spool":   {"archive/record"},
+	"journal/report":  {"archive/record", "archive/message"},
 	"archive":         {"archive"},
 	"archive/record":  {},
 	"archive/message": {"archive/record"},

@@ -25,6 +25,7 @@ type listeners struct {
 // listen opens every listener or none.
 func listen(cfgs []journal.Config, custody journal.Custody, log *slog.Logger, reg prometheus.Registerer, fail func(error)) (_ *listeners, err error) {
 	l := &listeners{pool: nexthop.New(nexthop.Options{Log: log.With("part", "nexthop"), Registry: reg})}
+	reg.MustRegister(journal.Metrics()...)
 	var open []net.Listener
 	defer func() {
 		if err != nil {

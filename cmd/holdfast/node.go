@@ -212,13 +212,20 @@ func (n *node) services() web.Services {
 }
 
 // beginImport writes the act of an import, which the messages that follow belong to.
-func (n *node) beginImport(ctx context.Context, by record.Actor, paths []string) error {
-	return n.audit.Do(ctx, record.ActImport, by, map[string]any{"paths": paths})
+func (n *node) beginImport(ctx context.Context, by record.Actor, paths, reports []string) error {
+	if err := journal.CheckReportFormats(reports); err != nil {
+		return err
+	}
+	detail := map[string]any{"paths": paths}
+	if len(reports) > 0 {
+		detail["reports"] = reports
+	}
+	return n.audit.Do(ctx, record.ActImport, by, detail)
 }
 
 // importMessage takes one message into custody.
-func (n *node) importMessage(ctx context.Context, origin string, message io.Reader) (record.ID, error) {
-	return journal.Import(ctx, n.mail, origin, message)
+func (n *node) importMessage(ctx context.Context, origin string, reports []string, message io.Reader) (record.ID, error) {
+	return journal.Import(ctx, n.mail, origin, reports, message)
 }
 
 // rebuild makes catalog and index again from the archive.

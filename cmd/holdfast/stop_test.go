@@ -51,7 +51,7 @@ func TestAClientThatHangsDoesNotKeepTheArchiveFromCommitting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := s.node.importMessage(t.Context(), "test", strings.NewReader("Subject: x\r\n\r\n"))
+	id, err := s.node.importMessage(t.Context(), "test", nil, strings.NewReader("Subject: x\r\n\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,5 +89,5 @@ func TestAClientThatHangsDoesNotKeepTheArchiveFromCommitting(t *testing.T) {
 func beginImportFor(ctx context.Context, c *client) (string, error) {
 	cmd := &cobra.Command{}
 	cmd.SetContext(ctx)
-	return beginImport(cmd, c, []string{"test"})
+	return beginImport(cmd, c, []string{"test"}, nil)
 }
