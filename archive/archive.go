@@ -106,6 +106,8 @@ type Archive struct {
 	started    time.Time
 	packNo     int // by the sealing goroutine
 	readers    *packReaders
+	waiters    *waiters
+	trouble    trouble
 
 	former    []*sealedPack     // sealed before this start, to be committed by Run
 	pending   *roaring64.Bitmap // sequences that were in custody at the last commit before this start
@@ -130,6 +132,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	a := &Archive{
 		cfg: o.Config, store: o.Store, keys: o.Keys, init: *init, packDir: filepath.Join(o.DataDir, "packs"),
 		expiry: o.Expiry, keep: o.Keep, busy: o.Busy, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
+		waiters: newWaiters(),
 	}
 	if a.keep == nil {
 		a.keep = func(*record.Item) Keep { return KeepAll }

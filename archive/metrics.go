@@ -9,6 +9,7 @@ type metrics struct {
 	stored     prometheus.Counter
 	unreadable prometheus.Counter
 	altered    prometheus.Counter
+	await      prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
@@ -28,11 +29,16 @@ func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
 			Name: "holdfast_archive_altered_total", Help: "Records read that are not what the ledger says they were.",
 		}),
 	}
+	m.await = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "holdfast_archive_await_seconds",
+		Help:    "Time that a message was waited for until it was in the object store (ack: archive).",
+		Buckets: prometheus.ExponentialBuckets(0.002, 2, 16),
+	})
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "holdfast_ledger_size", Help: "Entries in this node's log.",
 	}, func() float64 { return float64(a.log.Head().Size) })
 	if reg != nil {
-		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, size)
+		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, m.await, size)
 	}
 	return m
 }

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +46,7 @@ type openPack struct {
 	firstSeq uint64
 	received time.Time // of the first record: the day in the key
 	items    []*record.Item
+	awaited  bool // somebody waits for one of them
 }
 
 // sealedPack is a whole one, on its way into the store. Its JSON is the file <n>.json.
@@ -63,6 +63,8 @@ type sealedPack struct {
 	base  string         // path without suffix
 	items []*record.Item // to release once committed; guarded by Archive.mu after recovery
 	done  bool           // committed; guarded by Archive.mu
+	// landed, of a pack that was sealed because somebody waits, is called once it is committed; nil of others, and once it was called
+	landed func()
 }
 
 // monthOf gives the part of the key that says when a pack may expire.
@@ -254,27 +256,6 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// upload puts a sealed pack into the store and its entries into the ledger. It tries until it succeeds, ctx ends, or the ledger is lost
-// to another process.
-func (a *Archive) upload(ctx context.Context, s *sealedPack) error {
-	if s.Key != "" {
-		if err := a.retry(ctx, "store pack", func() error { return a.create(ctx, s) }); err != nil {
-			return err
-		}
-	}
-	return a.retry(ctx, "commit", func() error { return a.commit(ctx, s) })
-}
-
-func (a *Archive) create(ctx context.Context, s *sealedPack) error {
-	f, err := os.Open(s.base + ".pack")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = a.store.Create(ctx, s.Key, f, a.lockUntil(s.Until))
-	return err
 }
 
 // lockUntil is the lock of a new pack. What is kept for ever is locked for a year at a time.
