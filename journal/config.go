@@ -51,6 +51,9 @@ func (c Config) Validate() error {
 	fault := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("listener %q: %s: %s", c.Name, key, fmt.Sprintf(format, args...)))
 	}
+	if c.Mode == record.ModeQueue {
+		fault("mode", "%q is not available yet: relay or journal", c.Mode)
+	}
 	switch {
 	case relay:
 		for _, err := range c.hopFaults() {

@@ -43,7 +43,7 @@ func envelope(s *smtpd.Session, from record.Path, p smtpd.Params) record.Envelop
 	client := s.Client
 	return record.Envelope{
 		Source: record.SourceSMTP, Listener: s.Listener, Mode: s.Mode, Session: s.ID,
-		Client: &client, TLS: s.TLS, Auth: s.Auth, MailFrom: &from,
+		Client: &client, Proxy: s.Proxy, TLS: s.TLS, Auth: s.Auth, MailFrom: &from,
 		Body: p.Body, SMTPUTF8: p.SMTPUTF8, Ret: p.Ret, EnvID: p.EnvID, DeclaredSize: p.Size,
 	}
 }

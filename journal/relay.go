@@ -37,7 +37,7 @@ func (r *Relay) Mail(ctx context.Context, s *smtpd.Session, from record.Path, p 
 	env := envelope(s, from, p)
 	env.Completeness = record.Full
 	hop := r.pool.Begin(r.route, nexthop.Mail{
-		From: from, Size: p.Size, Body: p.Body, SMTPUTF8: p.SMTPUTF8, Ret: p.Ret, EnvID: p.EnvID,
+		From: from, Size: p.Size, Body: p.Body, SMTPUTF8: p.SMTPUTF8, Ret: p.Ret, EnvID: p.EnvID, BareNewlines: s.BareNewline,
 	})
 	return &relaying{relay: r, session: s, env: env, hop: hop}, nil
 }
@@ -79,8 +79,12 @@ func (t *relaying) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, 
 
 // trace is the Received line of the copy.
 func (t *relaying) trace() nexthop.Trace {
+	client := *t.env.Client
+	if p := t.env.Proxy; p != nil && p.By == "xforward" { // whoever told of that client has traced it already
+		client = t.session.Peer
+	}
 	trace := nexthop.Trace{
-		Client: *t.env.Client, TLS: t.env.TLS != nil, Auth: t.env.Auth != nil, SMTPUTF8: t.env.SMTPUTF8,
+		Client: client, TLS: t.env.TLS != nil, Auth: t.env.Auth != nil, SMTPUTF8: t.env.SMTPUTF8,
 		By: t.relay.hostname, ID: t.env.ID, Time: t.env.ID.Time(),
 	}
 	if len(t.env.Rcpt) == 1 {

@@ -45,9 +45,10 @@ type Envelope struct {
 	Listener string  `json:"listener,omitempty"` // name from the configuration
 	Mode     string  `json:"mode,omitempty"`     // ModeRelay, ModeQueue, ModeJournal; empty for an import
 	Session  string  `json:"session,omitempty"`  // stands in the logs too
-	Client   *Client `json:"client,omitempty"`
-	TLS      *TLS    `json:"tls,omitempty"`  // nil: clear text
-	Auth     *Auth   `json:"auth,omitempty"` // nil: not authenticated
+	Client   *Client `json:"client,omitempty"`   // the true client
+	Proxy    *Proxy  `json:"proxy,omitempty"`    // who connected, where that is not the client
+	TLS      *TLS    `json:"tls,omitempty"`      // nil: clear text
+	Auth     *Auth   `json:"auth,omitempty"`     // nil: not authenticated
 
 	Completeness Completeness `json:"envelope"`
 	MailFrom     *Path        `json:"mail_from,omitempty"` // nil: unknown (an import); the null sender has an empty Address
@@ -75,12 +76,21 @@ type Path struct {
 	ORCPT   string `json:"orcpt,omitempty"`  // ORCPT of RCPT (RFC 3461), as given: type;address
 }
 
-// Client is the peer that handed the message over.
+// Client is who handed the message over.
 type Client struct {
 	Address string `json:"address"` // IP address
 	Port    int    `json:"port,omitempty"`
+	Name    string `json:"name,omitempty"` // of the host, as a Proxy gave it; not checked
 	Helo    string `json:"helo,omitempty"` // argument of HELO or EHLO, as given
 	ESMTP   bool   `json:"esmtp,omitempty"`
+}
+
+// Proxy is a server that handed on what a client had sent to it.
+type Proxy struct {
+	Address string `json:"address"` // IP address
+	Port    int    `json:"port,omitempty"`
+	By      string `json:"by"`              // how it told of the client: "proxy" (PROXY protocol), "xclient", "xforward"
+	Ident   string `json:"ident,omitempty"` // its name for the message (IDENT of XFORWARD)
 }
 
 // TLS describes one TLS connection, ours with the client or ours with the next hop.

@@ -230,7 +230,8 @@ func (c *config) resolve(base string) error {
 	c.Spool.Dir = filepath.Join(c.DataDir, "spool")
 	c.Archive.Node = c.Node
 	for i := range c.Listeners {
-		for _, path := range []*string{&c.Listeners[i].TLS.Cert, &c.Listeners[i].TLS.Key} {
+		l := &c.Listeners[i]
+		for _, path := range []*string{&l.TLS.Cert, &l.TLS.Key, &l.ClientCA, &l.Auth.Users} {
 			if *path != "" {
 				*path = abs(*path)
 			}

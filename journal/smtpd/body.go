@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	maxLine     = 1 << 20 // of a message in relay mode, bytes
-	maxReceived = 50      // Received lines, in relay mode
+	maxLine     = 1 << 20 // of a message that goes on, bytes
+	maxReceived = 50      // Received lines of one
 )
 
 // source is the bytes of a message without SMTP's framing. Its io.EOF means that the client has ended the message.
@@ -29,8 +29,9 @@ type Body struct {
 
 // limits is what a message is refused for; zero values refuse nothing.
 type limits struct {
-	size  int64 // bytes
-	relay bool  // what can't be passed on unaltered by DATA, or should not be
+	size   int64 // bytes
+	onward bool  // what should not be passed on
+	exact  bool  // what can't be passed on unaltered by DATA
 }
 
 // NewBody is a Body of what r holds, refused for nothing, for those who test a Handler without a network.
@@ -68,7 +69,7 @@ func (b *Body) fault(end bool) error {
 	if b.limits.size > 0 && c.size > b.limits.size {
 		return ErrTooBig
 	}
-	if !b.limits.relay {
+	if !b.limits.onward {
 		return nil
 	}
 	cr := c.cr
@@ -76,13 +77,13 @@ func (b *Body) fault(end bool) error {
 		cr-- // its LF may be next
 	}
 	switch {
-	case cr > c.crlf || c.lf > c.crlf:
+	case b.limits.exact && (cr > c.crlf || c.lf > c.crlf):
 		return ErrBareNewline
 	case c.longest > maxLine:
 		return ErrLineTooLong
 	case b.header.n > maxReceived:
 		return ErrLoop
-	case end && c.size > 0 && c.last != '\n':
+	case b.limits.exact && end && c.size > 0 && c.last != '\n':
 		return ErrNoFinalNewline
 	}
 	return nil

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
 // randomBody has far more of what is difficult than mail has.
@@ -154,7 +153,7 @@ func TestBodyRefuses(t *testing.T) {
 				iotest.OneByteReader(strings.NewReader(tc.text)),
 			} {
 				b := NewBody(r)
-				b.limits.relay, b.limits.size = relay, limit
+				b.limits = limits{size: limit, onward: relay, exact: relay}
 				want := tc.keep
 				if relay {
 					want = tc.relay
@@ -177,12 +176,12 @@ func BenchmarkBody(b *testing.B) {
 		wire := []byte(stuff(body))
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			s := newScript(nil, nil)
-			c := newConn(newServer(b, relayConfig(), &backend{t: b}), s, record.Client{}, true)
+			c := newConn(newServer(b, relayConfig(), &backend{t: b}), s, netip.Addr{}, 0)
 			buf := make([]byte, 32<<10)
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
 				s.in = wire
-				body := &Body{src: &dotted{c: c, unstuffer: newUnstuffer()}, limits: limits{size: 1 << 30, relay: true}}
+				body := &Body{src: &dotted{c: c, unstuffer: newUnstuffer()}, limits: limits{size: 1 << 30, onward: true, exact: true}}
 				for {
 					if _, err := body.Read(buf); err == io.EOF {
 						break

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-
-	"github.com/emersion/go-smtp"
 )
 
 // chunk is the argument of BDAT (RFC 3030).
@@ -24,25 +22,25 @@ func parseChunk(arg string) (chunk, bool) {
 	return chunk{left: n, last: found}, err == nil
 }
 
-// screenChunk is for the first BDAT of a message, and for those that come out of order.
-func (c *conn) screenChunk(arg string) bool {
+// doChunk is for the first BDAT of a message, and for those that come out of order.
+func (c *conn) doChunk(arg string) {
 	next, ok := c.chunkArg(arg)
 	if !ok {
-		return false
+		return
 	}
 	if !c.hasRecipients() {
 		c.skipChunk(next)
-		return false
+		return
 	}
 	c.chunk = next
-	return true
+	c.message(&chunks{c})
 }
 
 // chunkArg answers a BDAT that can't be understood, and ends the session: what follows may be a chunk or a command, and nobody knows.
 func (c *conn) chunkArg(arg string) (chunk, bool) {
 	next, ok := parseChunk(arg)
 	if !ok {
-		c.fault(501, smtp.EnhancedCode{5, 5, 4}, "Expected BDAT size [LAST]")
+		c.fault(501, enhanced{5, 5, 4}, "Expected BDAT size [LAST]")
 		c.closing = true
 	}
 	return next, ok
@@ -50,7 +48,7 @@ func (c *conn) chunkArg(arg string) (chunk, bool) {
 
 // skipChunk throws a chunk away that was refused. The client may have sent it before it knew (PIPELINING), but not without measure.
 func (c *conn) skipChunk(next chunk) {
-	if next.left > c.srv.cfg.MaxMessageSize {
+	if next.left > c.srv.cfg.Limits.MessageSize {
 		c.closing = true
 		return
 	}
@@ -58,8 +56,8 @@ func (c *conn) skipChunk(next chunk) {
 	(&chunks{c: c}).drain() // an error closes the session
 }
 
-// chunks is a message by BDAT. It reads the commands between the chunks by itself, while go-smtp waits for the end of what it takes for
-// DATA: so a message is one Body, and what ends it is LAST and nothing else.
+// chunks is a message by BDAT. It reads the commands between the chunks by itself: so a message is one Body, and what ends it is LAST and
+// nothing else.
 type chunks struct{ c *conn }
 
 func (s *chunks) Read(p []byte) (int, error) {
@@ -68,7 +66,7 @@ func (s *chunks) Read(p []byte) (int, error) {
 		if c.chunk.last {
 			return 0, io.EOF
 		}
-		c.answer(250, smtp.EnhancedCode{2, 0, 0}, "Chunk OK")
+		c.answer(250, enhanced{2, 0, 0}, "Chunk OK")
 		if err := s.next(); err != nil {
 			return 0, err
 		}
@@ -126,12 +124,12 @@ func (s *chunks) next() error {
 			c.chunk = next
 			return nil
 		case "NOOP":
-			c.answer(250, smtp.EnhancedCode{2, 0, 0}, "OK")
+			c.answer(250, enhanced{2, 0, 0}, "OK")
 		case "RSET", "QUIT", "HELO", "EHLO", "STARTTLS":
 			c.r -= len(line) + len("\r\n")
 			return ErrChunks
 		default:
-			c.fault(503, smtp.EnhancedCode{5, 5, 1}, "The message is not ended: BDAT or RSET")
+			c.fault(503, enhanced{5, 5, 1}, "The message is not ended: BDAT or RSET")
 			if c.closing {
 				return ErrChunks
 			}

@@ -15,11 +15,11 @@ import (
 func TestConfigDefaults(t *testing.T) {
 	c := Config{}.WithDefaults()
 	if c.Mode != record.ModeRelay || c.MaxMessageSize != 50<<20 || c.MaxRecipients != 1000 || c.MaxConnections == 0 ||
-		c.MaxConnectionsPerClient == 0 || c.CommandTimeout != 5*time.Minute || c.DataTimeout != 3*time.Minute || c.BareNewline != "refuse" ||
+		c.MaxConnectionsPerClient == 0 || c.CommandTimeout != 5*time.Minute || c.DataTimeout != 3*time.Minute || c.BareNewline.Default != "refuse" ||
 		c.Hostname == "" || c.TLS.MinVersion != "1.2" {
 		t.Errorf("%+v", c)
 	}
-	if c := (Config{Mode: record.ModeJournal}).WithDefaults(); c.BareNewline != "accept" {
+	if c := (Config{Mode: record.ModeJournal}).WithDefaults(); c.BareNewline.Default != "accept" {
 		t.Errorf("journal: %+v", c)
 	}
 	for _, c := range []Config{relayConfig(), journalConfig()} {
@@ -38,7 +38,7 @@ func TestConfigFaults(t *testing.T) {
 	for key, set := range map[string][]func(*Config){
 		"name":    {func(c *Config) { c.Name = "" }, func(c *Config) { c.Name = "a b" }},
 		"address": {func(c *Config) { c.Address = "" }, func(c *Config) { c.Address = "host" }, func(c *Config) { c.Address = "h:smtp" }},
-		"mode":    {func(c *Config) { c.Mode = "queue" }, func(c *Config) { c.Mode = "x" }},
+		"mode":    {func(c *Config) { c.Mode = "x" }},
 		"trusted_networks": {
 			func(c *Config) { c.TrustedNetworks = nil }, func(c *Config) { c.TrustedNetworks = []string{"localhost"} },
 			func(c *Config) { c.TrustedNetworks = []string{"0.0.0.0/0"} }, func(c *Config) { c.TrustedNetworks = []string{"::/0"} },
@@ -51,8 +51,9 @@ func TestConfigFaults(t *testing.T) {
 			func(c *Config) { c.TLS.MinVersion = "1.1" },
 		},
 		"max_message_size": {func(c *Config) { c.MaxMessageSize = 1 }, func(c *Config) { c.MaxMessageSize = -1 }},
-		"bare_newline": {func(c *Config) { c.BareNewline = "accept" }, func(c *Config) { c.BareNewline = "x" },
-			func(c *Config) { c.Mode, c.BareNewline = "journal", "refuse" }},
+		"bare_newline": {func(c *Config) { c.BareNewline.Default = "x" }, func(c *Config) { c.BareNewline.Accept = []string{"x"} },
+			func(c *Config) { c.BareNewline = BareNewline{"accept", []string{"127.0.0.1"}} },
+			func(c *Config) { c.Mode, c.BareNewline.Default = "journal", "refuse" }},
 		"max_recipients":             {func(c *Config) { c.MaxRecipients = 99 }},
 		"max_connections":            {func(c *Config) { c.MaxConnections = -1 }},
 		"max_connections_per_client": {func(c *Config) { c.MaxConnectionsPerClient = -1 }},

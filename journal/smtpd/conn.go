@@ -7,21 +7,20 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/emersion/go-smtp"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
 const (
-	inputSize   = 32 << 10 // bytes read at once
+	smallSize   = 1 << 10  // bytes read at once while a command is waited for
+	inputSize   = 32 << 10 // and within a message
 	outputSize  = 4 << 10  // replies held back at most, about
 	maxCommand  = 4 << 10  // a command line, with its CRLF, bytes
 	maxSkipped  = 1 << 20  // of a command line that is too long, before the connection is given up
-	maxFaults   = 10       // commands that are wrong, before the connection is closed
 	minRateFrom = 30 * time.Second
 )
 
@@ -35,100 +34,72 @@ var (
 
 var inputs = sync.Pool{New: func() any { return new([inputSize]byte) }}
 
-// conn is one client, and the net.Conn that go-smtp's server is given in its place. All of it belongs to the session's goroutine, but for
-// what mu guards and what lookout may touch.
+// conn is one client. All of it belongs to the session's goroutine, but for what mu guards and what lookout may touch.
 type conn struct {
-	net.Conn          // TCP: addresses and deadlines
-	peer     net.Conn // where bytes come from and go to: Conn, or TLS over it
-	srv      *Server
-	log      *slog.Logger
-	session  Session // as known so far; the Handler gets copies
-	trusted  bool    // it may send mail
+	net     net.Conn // TCP: addresses and deadlines
+	peer    net.Conn // where bytes come from and go to: net, or TLS over it
+	srv     *Server
+	log     *slog.Logger
+	session Session // as known so far; the Handler gets copies
+
+	// who the client is
+	hop       netip.Addr // who connected
+	hopPort   int
+	client    netip.Addr // the client by TCP, the PROXY protocol or XCLIENT; the zero Addr is nobody that a network could be trusted for
+	counted   bool       // limiter.connect was called for client
+	trusted   bool       // by its network
+	certified bool       // by its certificate
+	xclient   bool       // XCLIENT and XFORWARD are for it
+	forwarded *forward   // of XFORWARD, until the end of the transaction
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 
-	in        *[inputSize]byte
-	r, w      int       // in[r:w] was read and not yet used
+	in        []byte           // small, or large's
+	r, w      int              // in[r:w] was read and not yet used
+	large     *[inputSize]byte // out of the pool, within a message
+	small     [smallSize]byte
 	readErr   error     // sticky
 	commandBy time.Time // when the command that is waited for has to be whole
 
 	out      []byte // replies on their way to the client
 	writeErr error  // sticky
 
-	// go-smtp's side
-	verb  string // the command that it was given, until settle
-	feed  []byte // what it is still to be given: a command, or the end of data
-	reply []byte // what it said to it so far
-
-	// the command that go-smtp was given
-	from   record.Path
-	params Params
-	to     record.Path
-	chunk  chunk
-
 	// the transaction
 	current  *Session // the Handler's copy
+	from     record.Path
+	params   Params
 	tx       Transaction
 	rcpts    int
 	utf8     bool
 	answered Transaction // Data was called: Replied is to follow, and Abort is not
+	chunk    chunk
 
 	waited time.Duration // for the bytes of this message
 	got    int64         // bytes in that time
 
-	faults  int
-	closing bool // after the next flush
-	closed  bool
-
-	mu       sync.Mutex
-	idle     bool          // guarded by mu: waiting for a command
-	stopping bool          // guarded by mu
-	waiting  bool          // guarded by mu: the Handler has the whole message
-	timer    *time.Timer   // starts lookout
-	watched  chan struct{} // closed at the end of lookout
-	goneOnce sync.Once
+	faults       int
+	junk         int // commands since the last message that bring none nearer
+	authFailures int
+	closing      bool // after the next flush
+	mu           sync.Mutex
+	idle         bool          // guarded by mu: waiting for a command
+	stopping     bool          // guarded by mu
+	waiting      bool          // guarded by mu: the Handler has the whole message
+	timer        *time.Timer   // starts lookout
+	watched      chan struct{} // closed at the end of lookout
+	goneOnce     sync.Once
 }
 
-func newConn(srv *Server, c net.Conn, client record.Client, trusted bool) *conn {
+func newConn(srv *Server, c net.Conn, peer netip.Addr, port int) *conn {
 	id := newSessionID()
 	nc := &conn{
-		Conn: c, peer: c, srv: srv, trusted: trusted,
-		log: srv.log.With("session", id, "client", client.Address),
-		session: Session{
-			ID: id, Listener: srv.cfg.Name, Mode: srv.cfg.Mode, Client: client, gone: make(chan struct{}),
-		},
-		in: inputs.Get().(*[inputSize]byte),
+		net: c, peer: c, srv: srv, hop: peer, hopPort: port, log: srv.log.With("session", id),
+		session: Session{ID: id, Listener: srv.cfg.Name, Mode: srv.cfg.Mode, gone: make(chan struct{})},
 	}
+	nc.in = nc.small[:]
 	nc.ctx, nc.cancel = context.WithCancel(srv.ctx)
 	return nc
-}
-
-// Read gives go-smtp its next command. That it asks says that its reply to the one before is whole.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.closed {
-		return 0, net.ErrClosed
-	}
-	for len(c.feed) == 0 {
-		c.settle()
-		if c.answered != nil {
-			c.replied(c.flush())
-		} else if len(c.out) > outputSize {
-			c.flush()
-		}
-		if c.closing || c.writeErr != nil {
-			return 0, io.EOF
-		}
-		line, err := c.command()
-		if err == nil {
-			c.verb, c.feed = c.screen(line)
-		} else if !c.lineFault(err) {
-			return 0, io.EOF // go-smtp closes
-		}
-	}
-	n := copy(p, c.feed)
-	c.feed = c.feed[n:]
-	return n, nil
 }
 
 // command reads the next command, even of a pipelined group only while the server is not stopping.
@@ -143,87 +114,16 @@ func (c *conn) command() ([]byte, error) {
 	return c.line(c.await)
 }
 
-// lineFault answers for a line that is not a command; false ends the session.
-func (c *conn) lineFault(err error) bool {
-	switch {
-	case errors.Is(err, errLongCommand):
-		c.fault(500, smtp.EnhancedCode{5, 5, 2}, "Line too long")
-		return true
-	case errors.Is(err, errBadCommand):
-		c.fault(500, smtp.EnhancedCode{5, 5, 2}, "Commands are printable lines that end in CRLF")
-		return true
-	case errors.Is(err, errStopping):
-		c.answer(421, smtp.EnhancedCode{4, 3, 2}, c.srv.cfg.Hostname+" is stopping, closing connection")
-	case errors.Is(err, errIdle):
-		c.answer(421, smtp.EnhancedCode{4, 4, 2}, c.srv.cfg.Hostname+" heard nothing for too long, closing connection")
-	default:
-		c.hangUp()
-	}
-	return false
-}
-
-// Write takes go-smtp's reply, line by line.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.closed {
-		return 0, net.ErrClosed
-	}
-	c.reply = append(c.reply, p...)
-	return len(p), nil
-}
-
-// Close ends the session. go-smtp calls it, from the session's goroutine alone.
-func (c *conn) Close() error {
-	if c.closed {
-		return nil
-	}
-	c.unwatch() // a Handler may have panicked
-	c.settle()
-	c.replied(c.flush())
-	c.abort()
-	c.hangUp()
-	c.closed = true
-	err := c.peer.Close()
-	inputs.Put(c.in)
-	c.in = nil
-	c.log.Debug("disconnected")
-	c.srv.forget(c)
-	return err
-}
-
-// silent stands in conn.verb for a command whose reply was given already.
-const silent = "silent"
-
-// settle takes over go-smtp's reply to the command it was given. Where it would tell of what go-smtp was shown in place of the command,
-// or of what go-smtp can do, the words are ours.
-func (c *conn) settle() {
-	done := bytes.HasPrefix(c.reply, []byte("250"))
-	switch verb := c.verb; {
-	case verb == "STARTTLS", verb == silent:
-	case verb == "BDAT": // go-smtp did not take it for DATA, so the chunk is still to come
-		c.closing = true
-		c.out = append(c.out, c.reply...)
-	case verb == "EHLO" && done:
-		c.out = append(c.out, c.srv.capabilities(c.session.TLS != nil)...)
-	case verb == "HELO" && done:
-		c.out = append(c.out, "250 "+c.srv.cfg.Hostname+"\r\n"...)
-	case verb == "MAIL" && done:
-		c.out = append(c.out, "250 2.1.0 Sender OK\r\n"...)
-	case verb == "RCPT" && done:
-		c.out = append(c.out, "250 2.1.5 Recipient OK\r\n"...)
-	default:
-		c.out = append(c.out, c.reply...)
-	}
-	c.verb, c.reply = "", c.reply[:0]
-}
-
 // flush writes the replies that were held back.
 func (c *conn) flush() error {
 	if c.writeErr != nil || len(c.out) == 0 {
 		return c.writeErr
 	}
-	c.SetWriteDeadline(time.Now().Add(c.srv.cfg.CommandTimeout))
+	c.net.SetWriteDeadline(time.Now().Add(c.srv.cfg.CommandTimeout))
 	_, c.writeErr = c.peer.Write(c.out)
-	c.out = c.out[:0]
+	if c.out = c.out[:0]; cap(c.out) > smallSize {
+		c.out = nil
+	}
 	if c.writeErr != nil {
 		c.hangUp()
 	}
@@ -299,37 +199,74 @@ func (c *conn) read() error {
 	return c.readErr
 }
 
-// compact makes room at the end of the input buffer.
+// compact makes room at the end of the input buffer: a large one where the small one is full.
 func (c *conn) compact() {
-	if c.r == c.w {
+	switch {
+	case c.r == c.w:
 		c.r, c.w = 0, 0
-	} else if c.r > 0 {
-		c.w = copy(c.in[:], c.in[c.r:c.w])
+	case c.r > 0:
+		c.w = copy(c.in, c.in[c.r:c.w])
 		c.r = 0
 	}
+	if c.w == len(c.in) {
+		c.grow()
+	}
+}
+
+// grow takes a large input buffer, which a message is read into.
+func (c *conn) grow() {
+	if c.large != nil {
+		return
+	}
+	c.large = inputs.Get().(*[inputSize]byte)
+	c.w = copy(c.large[:], c.in[c.r:c.w])
+	c.in, c.r = c.large[:], 0
+}
+
+// shrink gives the large buffer back: an idle client holds little memory.
+func (c *conn) shrink() {
+	if c.large == nil || c.r != c.w {
+		return
+	}
+	inputs.Put(c.large)
+	c.large, c.in, c.r, c.w = nil, c.small[:], 0, 0
 }
 
 // await waits for a command, and is what stop interrupts.
 func (c *conn) await() error {
+	c.shrink()
+	err := c.wait(c.commandBy, c.read)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errIdle
+	}
+	return err
+}
+
+// opening does what comes before the first command and may take the client a while; stop ends it.
+func (c *conn) opening(limit time.Duration, do func() error) error {
+	until := time.Now().Add(limit)
+	c.net.SetWriteDeadline(until)
+	return c.wait(until, do)
+}
+
+// wait calls do, which reads from the network, with a deadline that stop may bring forward.
+func (c *conn) wait(until time.Time, do func() error) error {
 	c.mu.Lock()
 	if c.stopping {
 		c.mu.Unlock()
 		return errStopping
 	}
 	c.idle = true
-	c.SetReadDeadline(c.commandBy)
+	c.net.SetReadDeadline(until)
 	c.mu.Unlock()
 
-	err := c.read()
+	err := do()
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.idle = false
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if c.stopping {
-			return errStopping
-		}
-		return errIdle
+	if c.stopping && errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStopping
 	}
 	return err
 }
@@ -337,7 +274,8 @@ func (c *conn) await() error {
 // fillData waits for more of a message. Each wait has the whole of the timeout, so that a slow client is not a dead one.
 func (c *conn) fillData() error {
 	start := time.Now()
-	c.SetReadDeadline(start.Add(c.srv.cfg.DataTimeout))
+	c.net.SetReadDeadline(start.Add(c.srv.cfg.DataTimeout))
+	c.grow()
 	had := c.w - c.r
 	err := c.read()
 	switch {
@@ -367,7 +305,7 @@ func (c *conn) stop() {
 	defer c.mu.Unlock()
 	c.stopping = true
 	if c.idle {
-		c.SetReadDeadline(longAgo)
+		c.net.SetReadDeadline(longAgo)
 	}
 }
 

@@ -6,27 +6,30 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/emersion/go-smtp"
-
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
-func syntaxError(text string) error {
-	return &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 4}, Message: text}
+func syntaxError(text string) *reply {
+	return &reply{501, enhanced{5, 5, 4}, text}
 }
 
-// parseMail reads what follows "MAIL ". Its errors are *smtp.SMTPError, as are those of parseRcpt.
-func parseMail(arg string) (from record.Path, p Params, err error) {
-	from, rest, err := argPath(arg, "FROM:", smtp.EnhancedCode{5, 1, 7})
+// parseMail reads what follows "MAIL "; auth says that the parameter of RFC 4954 is known. It is not believed, and so not kept.
+func parseMail(arg string, auth bool) (from record.Path, p Params, err *reply) {
+	from, rest, err := argPath(arg, "FROM:", enhanced{5, 1, 7})
 	if err != nil {
 		return from, p, err
 	}
 	if from.Address != "" && !strings.Contains(from.Address, "@") {
-		return from, p, badPath(errPath, smtp.EnhancedCode{5, 1, 7})
+		return from, p, badPath(errPath, enhanced{5, 1, 7})
 	}
-	err = eachParam(rest, func(key, value string, given bool) error {
+	err = eachParam(rest, func(key, value string, given bool) *reply {
 		var ok bool
 		switch key {
+		case "AUTH":
+			if !auth {
+				return unknownParam("MAIL")
+			}
+			_, ok = decodeXtext(value)
 		case "SIZE":
 			p.Size, ok = parseSize(value)
 		case "BODY":
@@ -54,18 +57,18 @@ func parseMail(arg string) (from record.Path, p Params, err error) {
 	return from, p, err
 }
 
-var errNeedUTF8 = &smtp.SMTPError{Code: 553, EnhancedCode: smtp.EnhancedCode{5, 6, 7}, Message: "Address needs SMTPUTF8"}
+var errNeedUTF8 = &reply{553, enhanced{5, 6, 7}, "Address needs SMTPUTF8"}
 
 // parseRcpt reads what follows "RCPT "; utf8 says that MAIL had SMTPUTF8.
-func parseRcpt(arg string, utf8 bool) (record.Path, error) {
-	to, rest, err := argPath(arg, "TO:", smtp.EnhancedCode{5, 1, 3})
+func parseRcpt(arg string, utf8 bool) (record.Path, *reply) {
+	to, rest, err := argPath(arg, "TO:", enhanced{5, 1, 3})
 	if err != nil {
 		return to, err
 	}
 	if to.Address == "" {
-		return to, badPath(errPath, smtp.EnhancedCode{5, 1, 3})
+		return to, badPath(errPath, enhanced{5, 1, 3})
 	}
-	err = eachParam(rest, func(key, value string, _ bool) error {
+	err = eachParam(rest, func(key, value string, _ bool) *reply {
 		var ok bool
 		switch key {
 		case "NOTIFY":
@@ -89,30 +92,30 @@ func parseRcpt(arg string, utf8 bool) (record.Path, error) {
 }
 
 // argPath reads "FROM:<path>"; blanks after the colon, which many clients send, are let through.
-func argPath(arg, prefix string, enh smtp.EnhancedCode) (p record.Path, rest string, err error) {
+func argPath(arg, prefix string, enh enhanced) (p record.Path, rest string, bad *reply) {
 	if len(arg) < len(prefix) || !strings.EqualFold(arg[:len(prefix)], prefix) {
 		return p, "", syntaxError("Expected " + prefix + "<path>")
 	}
-	p, rest, err = cutPath(strings.TrimLeft(arg[len(prefix):], " "))
+	p, rest, err := cutPath(strings.TrimLeft(arg[len(prefix):], " "))
 	if err != nil {
 		return p, "", badPath(err, enh)
 	}
 	return p, rest, nil
 }
 
-func badPath(err error, enh smtp.EnhancedCode) error {
+func badPath(err error, enh enhanced) *reply {
 	if errors.Is(err, errRoute) {
-		return &smtp.SMTPError{Code: 553, EnhancedCode: enh, Message: "Source routes are not taken"}
+		return &reply{553, enh, "Source routes are not taken"}
 	}
-	return &smtp.SMTPError{Code: 501, EnhancedCode: enh, Message: "Bad address syntax"}
+	return &reply{501, enh, "Bad address syntax"}
 }
 
-func unknownParam(command string) error {
-	return &smtp.SMTPError{Code: 555, EnhancedCode: smtp.EnhancedCode{5, 5, 4}, Message: command + " parameter not known"}
+func unknownParam(command string) *reply {
+	return &reply{555, enhanced{5, 5, 4}, command + " parameter not known"}
 }
 
 // eachParam calls f for each parameter, keys in upper case; given tells "key=" from "key".
-func eachParam(s string, f func(key, value string, given bool) error) error {
+func eachParam(s string, f func(key, value string, given bool) *reply) *reply {
 	seen := make(map[string]bool, 4)
 	for param := range strings.SplitSeq(s, " ") {
 		if param == "" {

@@ -3,10 +3,8 @@ package smtpd
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,10 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
 // hardStop is how long Shutdown waits for Handlers once their connections are closed.
@@ -28,10 +23,10 @@ type Server struct {
 	cfg      Config
 	handler  Handler
 	log      *slog.Logger
-	trusted  []netip.Prefix
-	tls      *tls.Config // nil: no STARTTLS
-	greeting [2][]byte   // the reply to EHLO, without and with TLS
-	smtp     *smtp.Server
+	policy   policy
+	tls      *transport // nil: no TLS
+	users    *users     // nil: no AUTH
+	limiter  *limiter
 	messages *prometheus.CounterVec
 	open     prometheus.Gauge
 
@@ -41,7 +36,6 @@ type Server struct {
 	mu        sync.Mutex
 	listeners []net.Listener     // guarded by mu, as are all that follow
 	conns     map[*conn]struct{} // open
-	clients   map[string]int     // connections by IP address
 	stopping  bool
 	gone      chan struct{} // closed when the last connection is, in a server that is stopping
 }
@@ -57,62 +51,27 @@ func New(cfg Config, handler Handler, log *slog.Logger, registry prometheus.Regi
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		cfg: cfg, handler: handler, log: log.With("listener", cfg.Name),
-		conns: map[*conn]struct{}{}, clients: map[string]int{}, gone: make(chan struct{}),
+		cfg: cfg, handler: handler, log: log.With("listener", cfg.Name), limiter: newLimiter(cfg.Limits),
+		conns: map[*conn]struct{}{}, gone: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	for _, n := range cfg.TrustedNetworks {
-		p, err := parseNetwork(n)
-		if err != nil {
-			return nil, err
-		}
-		s.trusted = append(s.trusted, p)
-	}
 	var err error
-	if s.tls, err = cfg.TLS.load(); err != nil {
+	if s.policy, err = newPolicy(cfg); err != nil {
 		return nil, err
 	}
-	s.greeting = [2][]byte{capabilities(cfg, s.tls != nil), capabilities(cfg, false)}
+	if s.tls, err = newTransport(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Auth.Users != "" {
+		s.users = newUsers(cfg.Auth.Users, s.log)
+		if _, err := s.users.list(); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.register(registry); err != nil {
 		return nil, err
 	}
-
-	s.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return session{c.Conn().(*conn)}, nil
-	}))
-	s.smtp.Domain = cfg.Hostname
-	s.smtp.MaxRecipients = cfg.MaxRecipients
-	s.smtp.MaxMessageBytes = cfg.MaxMessageSize
-	s.smtp.MaxLineLength = maxCommand
-	s.smtp.ErrorLog = libraryLog{s.log}
 	return s, nil
-}
-
-// capabilities is the reply to EHLO. All that it names is done in this package.
-func capabilities(cfg Config, startTLS bool) []byte {
-	lines := []string{
-		cfg.Hostname, "PIPELINING", fmt.Sprintf("SIZE %d", cfg.MaxMessageSize), "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN",
-		"CHUNKING", fmt.Sprintf("LIMITS RCPTMAX=%d", cfg.MaxRecipients),
-	}
-	if startTLS {
-		lines = append(lines, "STARTTLS")
-	}
-	var b []byte
-	for i, line := range lines {
-		separator := "-"
-		if i == len(lines)-1 {
-			separator = " "
-		}
-		b = append(b, "250"+separator+line+"\r\n"...)
-	}
-	return b
-}
-
-func (s *Server) capabilities(overTLS bool) []byte {
-	if overTLS {
-		return s.greeting[1]
-	}
-	return s.greeting[0]
 }
 
 // Serve takes connections from l, which it closes in the end. It returns nil after Shutdown.
@@ -125,13 +84,37 @@ func (s *Server) Serve(l net.Listener) error {
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()
 	defer l.Close()
-	err := s.smtp.Serve(listener{l, s})
+	for pause := time.Duration(0); ; {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.take(c)
+			continue
+		case s.isStopping():
+			return nil
+		case !isTemporary(err):
+			return fmt.Errorf("listener %q: %w", s.cfg.Name, err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.log.Error("connections can't be taken", "err", err, "again_in", pause)
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// isTemporary says that another Accept may go better: where file descriptors are short, or a client was gone already.
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+func (s *Server) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
-		return nil
-	}
-	return fmt.Errorf("listener %q: %w", s.cfg.Name, err)
+	return s.stopping
 }
 
 // Shutdown takes no more connections, tells idle sessions 421, and lets those with a message under way end it. When ctx ends, so do the
@@ -161,7 +144,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	s.mu.Lock()
 	for c := range s.conns {
-		c.Conn.Close() // the network's, under the session
+		c.net.Close()
 	}
 	s.mu.Unlock()
 	select {
@@ -172,81 +155,52 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// listener gives go-smtp's server our conn in place of the network's.
-type listener struct {
-	net.Listener
-	srv *Server
-}
-
-func (l listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if nc := l.srv.admit(c); nc != nil {
-			return nc, nil
-		}
-	}
-}
-
-// admit makes a session of a connection, or closes it where there are too many.
-func (s *Server) admit(c net.Conn) *conn {
-	client, trusted := s.identify(c.RemoteAddr())
+// take makes a session of a connection, or closes it where there are too many.
+func (s *Server) take(c net.Conn) {
+	peer, port := identify(c.RemoteAddr())
 	s.mu.Lock()
-	why := ""
+	var why *reply
 	switch {
 	case s.stopping:
-		why = "4.3.2 " + s.cfg.Hostname + " is stopping"
-	case len(s.conns) >= s.cfg.MaxConnections:
-		why = "4.7.0 Too many connections"
-	case s.clients[client.Address] >= s.cfg.MaxConnectionsPerClient:
-		why = "4.7.0 Too many connections from your address"
+		why = &reply{421, enhanced{4, 3, 2}, s.cfg.Hostname + " is stopping"}
+	case len(s.conns) >= s.cfg.Limits.Connections:
+		why = &reply{421, enhanced{4, 7, 0}, s.cfg.Hostname + " Error: too many connections"}
 	}
-	if why != "" {
+	if why != nil {
 		s.mu.Unlock()
-		s.log.Warn("connection refused", "client", client.Address, "reply", why)
-		c.SetWriteDeadline(time.Now().Add(time.Second)) // fits into the socket's buffer
-		io.WriteString(c, "421 "+why+"\r\n")
+		s.log.Warn("connection refused", "client", peer, "reply", why)
+		if !s.cfg.TLS.implicit() {
+			c.SetWriteDeadline(time.Now().Add(time.Second)) // fits into the socket's buffer
+			c.Write(why.appendTo(nil))
+		}
 		c.Close()
-		return nil
+		return
 	}
-	nc := newConn(s, c, client, trusted)
+	nc := newConn(s, c, peer, port)
 	s.conns[nc] = struct{}{}
-	s.clients[client.Address]++
 	s.mu.Unlock()
 	s.open.Inc()
-	nc.log.Debug("connected", "port", client.Port)
-	return nc
+	go nc.serve()
 }
 
 // forget is the end of a connection.
 func (s *Server) forget(c *conn) {
 	s.open.Dec()
-	c.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	address := c.session.Client.Address
-	if s.clients[address]--; s.clients[address] == 0 {
-		delete(s.clients, address)
-	}
 	if s.stopping && len(s.conns) == 0 {
 		close(s.gone)
 	}
 }
 
-// identify says who a client is, and whether it may send mail.
-func (s *Server) identify(a net.Addr) (client record.Client, trusted bool) {
+// identify says who is at the other end; the zero Addr where that is no IP address.
+func identify(a net.Addr) (ip netip.Addr, port int) {
 	ap, err := netip.ParseAddrPort(a.String())
 	if err != nil {
-		return record.Client{Address: a.String()}, false
+		return netip.Addr{}, 0
 	}
-	ip := ap.Addr().Unmap().WithZone("")
-	for _, p := range s.trusted {
-		trusted = trusted || p.Contains(ip)
-	}
-	return record.Client{Address: ip.String(), Port: int(ap.Port())}, trusted
+	return ap.Addr().Unmap().WithZone(""), int(ap.Port())
 }
 
 // outcomes of holdfast_smtp_messages_total: "oversize" is a report that a journal listener could not take, and calls for somebody.
@@ -287,16 +241,3 @@ func shared[C prometheus.Collector](registry prometheus.Registerer, c C) (C, err
 func (s *Server) count(outcome string) { s.messages.WithLabelValues(outcome).Inc() }
 
 func newSessionID() string { return strings.ToLower(rand.Text()[:10]) } // 50 bits
-
-// libraryLog is go-smtp's log: chatter, but for the stack of a panic.
-type libraryLog struct{ log *slog.Logger }
-
-func (l libraryLog) Printf(format string, v ...any) {
-	level := slog.LevelDebug
-	if strings.HasPrefix(format, "panic") {
-		level = slog.LevelError
-	}
-	l.log.Log(context.Background(), level, "go-smtp", "text", fmt.Sprintf(format, v...))
-}
-
-func (l libraryLog) Println(v ...any) { l.log.Debug("go-smtp", "text", fmt.Sprint(v...)) }

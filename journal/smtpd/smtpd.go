@@ -5,15 +5,10 @@
 // What it promises to the client: 250 after the end of data stands for nil of Transaction.Data and nothing else, a fault of ours is never
 // a 5xx, and the next hop's replies come word for word.
 //
-// It is emersion/go-smtp's server, which keeps the order of commands and replies, with one difference: go-smtp does not see the
-// network. The net.Conn that it is given is type conn, which reads the wire by itself, strictly, and shows go-smtp one command at a time:
-//
-//	client ── conn: lines, paths, data ── go-smtp: commands, replies ── session ── Handler
-//
-// A command that is not well formed, or not in order, is answered by conn and never gets further. MAIL and RCPT are parsed here, from the
-// line as it came, and go-smtp is shown an empty path instead, so that no two parsers can disagree on an address. BDAT is shown as DATA;
-// the bytes of a message go from conn to the Handler past go-smtp. STARTTLS is done by conn too: nothing that was read before the
-// handshake is left for after it.
+// A connection's life is in session.go: who the client is (TCP, the PROXY protocol, XCLIENT), TLS, then one command after the other. The
+// wire is read strictly and in one place, conn.go: a line ends in CRLF, data in CRLF.CRLF, and nothing that was read before a TLS
+// handshake is left for after it. MAIL and RCPT are parsed from the line as it came. The bytes of a message go from the wire to the
+// Handler with nothing between them but the dots that SMTP puts there. Who may send what to whom is in policy.go.
 package smtpd
 
 import (
@@ -26,15 +21,15 @@ import (
 
 // What Body.Read returns for a message that may not be taken. The reply to the client follows from it, whatever the Handler then says.
 var (
-	// ErrBareNewline: a CR or LF that is not part of a CRLF, in relay mode.
+	// ErrBareNewline: a CR or LF that is not part of a CRLF, where Config.BareNewline refuses it.
 	ErrBareNewline = errors.New("bare CR or LF in the message")
-	// ErrNoFinalNewline: a message by BDAT that does not end in CRLF, in relay mode: DATA could not pass it on unaltered.
+	// ErrNoFinalNewline: a message by BDAT that does not end in CRLF, where bare newlines are refused: DATA could not pass it on unaltered.
 	ErrNoFinalNewline = errors.New("message does not end in CRLF")
-	// ErrTooBig: more than Config.MaxMessageSize.
+	// ErrTooBig: more than Limits.MessageSize.
 	ErrTooBig = errors.New("message is over the size limit")
-	// ErrLineTooLong: a line over 1 MiB, in relay mode.
+	// ErrLineTooLong: a line over 1 MiB, of a message that goes on.
 	ErrLineTooLong = errors.New("line of the message is over the length limit")
-	// ErrLoop: more than 50 Received lines in the header, in relay mode.
+	// ErrLoop: more than 50 Received lines in the header of a message that goes on.
 	ErrLoop = errors.New("mail loop: too many Received lines")
 	// ErrChunks: the client left a message by BDAT unfinished, for RSET or another command that ends it.
 	ErrChunks = errors.New("message by BDAT was left unfinished")
@@ -52,7 +47,7 @@ var ErrClientGone = errors.New("client hung up before the reply")
 // An error that is or wraps a *nexthop.Reply refuses in its words; the errors of packages spool and nexthop have replies of their own;
 // any other is a 451 that gives nothing away, and is logged here.
 type Handler interface {
-	// Mail begins a transaction; an error refuses MAIL. The client's network has been checked. from is the null sender where its Address
+	// Mail begins a transaction; an error refuses MAIL. Whether the client may send has been checked. from is the null sender where its Address
 	// is empty.
 	Mail(ctx context.Context, s *Session, from record.Path, p Params) (Transaction, error)
 }
@@ -87,10 +82,15 @@ type Params struct {
 type Session struct {
 	ID       string        // stands in the logs
 	Listener string        // Config.Name
-	Mode     string        // record.ModeRelay or record.ModeJournal
-	Client   record.Client // where it comes from
+	Mode     string        // record.ModeRelay, record.ModeQueue or record.ModeJournal
+	Client   record.Client // the true client, as far as those say that may (PROXY, XCLIENT, XFORWARD)
+	Proxy    *record.Proxy // who connected, where that is somebody else
+	Peer     record.Client // who speaks SMTP with us: Client, but where XFORWARD told of another
 	TLS      *record.TLS   // nil: clear text
 	Auth     *record.Auth  // nil: not authenticated
+
+	// BareNewline: a message may hold bare CR and LF, or not end in CRLF. It is to be kept, and to be passed on byte for byte or not at all.
+	BareNewline bool
 
 	gone chan struct{}
 }

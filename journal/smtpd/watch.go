@@ -31,7 +31,7 @@ func (c *conn) unwatch() {
 		c.mu.Unlock()
 		return
 	}
-	c.SetReadDeadline(longAgo)
+	c.net.SetReadDeadline(longAgo)
 	c.mu.Unlock()
 	<-c.watched
 }
@@ -45,7 +45,7 @@ func (c *conn) lookout() {
 		c.mu.Unlock()
 		return
 	}
-	c.SetReadDeadline(time.Time{})
+	c.net.SetReadDeadline(time.Time{})
 	c.mu.Unlock()
 
 	for c.compact(); c.w < len(c.in); {
