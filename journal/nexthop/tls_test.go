@@ -83,6 +83,23 @@ func (a *authority) issue(name string, until time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// files writes a certificate and its key where other users can read them.
+func (a *authority) files(dir, name string) (cert, key string) {
+	a.t.Helper()
+	pair := a.issue(name, time.Now().Add(time.Hour))
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, b := range map[string][]byte{cert: encodePEM("CERTIFICATE", pair.Certificate[0]), key: encodePEM("PRIVATE KEY", der)} {
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
 // Every fault of TLS under the policies that insist on it: the message does not go, nothing but EHLO and STARTTLS was said in clear text,
 // and it is temporary.
 func TestTLSForced(t *testing.T) {
