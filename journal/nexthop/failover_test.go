@@ -87,7 +87,7 @@ func TestFailover(t *testing.T) {
 			t.Run(tc.name, func(t *testing.T) {
 				a, b := hoptest.New(t), hoptest.New(t)
 				for _, h := range []*hoptest.Hop{a, b} {
-					h.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+					h.TLS = &tls.Config{Certificates: []tls.Certificate{hoptest.Certificate(t)}}
 					if !pipelining {
 						h.Caps = []string{"SIZE"}
 					}
@@ -165,7 +165,7 @@ func TestFailoverBetweenRecipients(t *testing.T) {
 // What a host said of a recipient before it gave way stands with that recipient, and with which host.
 func TestRecipientsOfAnotherHost(t *testing.T) {
 	a, b := hoptest.New(t), hoptest.New(t)
-	a.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+	a.TLS = &tls.Config{Certificates: []tls.Certificate{hoptest.Certificate(t)}}
 	a.Answer = func(_ int, verb, line string) string {
 		switch {
 		case strings.Contains(line, "<b@"):

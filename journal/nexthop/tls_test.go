@@ -119,7 +119,7 @@ func TestTLSForced(t *testing.T) {
 		want     string // a part of the error; "": delivered
 	}{
 		{"required", good, 0, true, false, "", Required, "", "", ""},
-		{"required, self-signed", certificate(t), 0, true, false, "", Required, "", "", ""},
+		{"required, self-signed", hoptest.Certificate(t), 0, true, false, "", Required, "", "", ""},
 		{"required, expired", ca.issue("127.0.0.1", time.Now().Add(-time.Minute)), 0, true, false, "", Required, "", "", ""},
 		{"required, implicit", good, 0, true, true, "", Required, "", "", ""},
 		{"required, stripped", good, 0, false, false, "", Required, "", "", "STARTTLS is not offered"},
@@ -136,7 +136,7 @@ func TestTLSForced(t *testing.T) {
 		{"verified, expired", ca.issue("127.0.0.1", time.Now().Add(-time.Minute)), 0, true, false, "", Verified, "", ca.file, "expired"},
 		{"verified, another root", stranger.issue("127.0.0.1", hour), 0, true, false, "", Verified, "", ca.file, "unknown authority"},
 		{"verified, the system's roots", good, 0, true, false, "", Verified, "", "", "unknown authority"},
-		{"verified, self-signed", certificate(t), 0, true, false, "", Verified, "", ca.file, "tls handshake"},
+		{"verified, self-signed", hoptest.Certificate(t), 0, true, false, "", Verified, "", ca.file, "tls handshake"},
 		{"verified, no roots", good, 0, true, false, "", Verified, "", filepath.Join(t.TempDir(), "none"), "no such file"},
 		{"verified, stripped", good, 0, false, false, "", Verified, "", ca.file, "STARTTLS is not offered"},
 		{"verified, implicit, another root", stranger.issue("127.0.0.1", hour), 0, true, true, "", Verified, "", ca.file, "unknown authority"},
@@ -222,7 +222,7 @@ func TestAuth(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			h := hoptest.New(t)
 			h.User, h.Password = user, password
-			h.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+			h.TLS = &tls.Config{Certificates: []tls.Certificate{hoptest.Certificate(t)}}
 			if tc.caps != "" {
 				h.Caps = append(h.Caps, tc.caps)
 			}
