@@ -111,6 +111,8 @@ type Archive struct {
 
 	former    []*sealedPack     // sealed before this start, to be committed by Run
 	pending   *roaring64.Bitmap // sequences that were in custody at the last commit before this start
+	atStart   uint64            // entries of the log at this start
+	taken     *roaring64.Bitmap // sequences that they account for
 	commitMu  sync.Mutex        // held while the ledger is ahead of the catalog
 	rebuildMu sync.Mutex        // held while the catalog is made again
 
@@ -168,9 +170,11 @@ func (a *Archive) recoverState(ctx context.Context, path string) (err error) {
 	if a.catalog, err = openCatalog(path, a.init.Archive); err != nil {
 		return err
 	}
-	if err = a.catchUp(ctx, nil); err == nil {
-		if err = a.takeUp(ctx); err == nil {
-			_, err = a.accounted()
+	if err = a.sameLedger(ctx); err == nil {
+		if err = a.catchUp(ctx, nil); err == nil {
+			if err = a.takeUp(ctx); err == nil {
+				_, err = a.accounted()
+			}
 		}
 	}
 	if err != nil {

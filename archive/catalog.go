@@ -15,6 +15,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
@@ -23,8 +24,9 @@ import (
 // a catalog that is absent, damaged or of another archive is made again from the first entry.
 //
 // Buckets: "logs" and "packs" number the names that repeat; "records" maps an id (16 bytes), and for a late supplement id and name, to a
-// place; "cursor" has for each log the number of its entries that are in here, and the set of spool
-// sequences that they account for; "drops" has the first sequence of each dropped run.
+// place; "cursor" has for each log the number of its entries that are in here, the root of the
+// tree over these, and the set of spool sequences that they account for; "drops" maps the first sequence of each dropped run, and the id of
+// what was dropped where it has one, to the last.
 type catalog struct {
 	path string
 
@@ -55,7 +57,7 @@ var (
 var kinds = []record.Kind{record.KindInit, record.KindMessage, record.KindRefused, record.KindSupplement, record.KindAct, record.KindDropped}
 
 // catalogVersion is that of the file. Another one is made again.
-const catalogVersion = "2"
+const catalogVersion = "3"
 
 // openCatalog opens the catalog of one archive, or an empty one where the file is absent, unreadable or of another archive.
 func openCatalog(path, archiveID string) (*catalog, error) {
@@ -148,31 +150,40 @@ func (c *catalog) replace(other *catalog) error {
 	return errors.Join(syncDir(filepath.Dir(c.path)), old.Close())
 }
 
-// cursor is the number of a log's entries that are in the catalog.
-func (c *catalog) cursor(log string) (n uint64, err error) {
-	err = c.view(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(bucketCursor).Get([]byte(log)); len(v) == 8 {
-			n = binary.BigEndian.Uint64(v)
-		}
-		return nil
-	})
-	return n, err
+// cursor is how far the catalog has followed a log: the number of its entries that are in here, and the root of the tree over them.
+type cursor struct {
+	n    uint64
+	root tlog.Hash
 }
 
-// add takes in entries of a log, the first of which has this number. Entries before the cursor are passed over, so that to add a commit
-// twice does no harm; a gap is an error.
-func (c *catalog) add(ctx context.Context, log string, first uint64, entries []record.Entry) error {
+func decodeCursor(v []byte) (c cursor) {
+	if len(v) == 8+tlog.HashSize {
+		c.n = binary.BigEndian.Uint64(v)
+		copy(c.root[:], v[8:])
+	}
+	return c
+}
+
+// cursor gives it for a log.
+func (c *catalog) cursor(log string) (cur cursor, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		cur = decodeCursor(tx.Bucket(bucketCursor).Get([]byte(log)))
+		return nil
+	})
+	return cur, err
+}
+
+// add takes in the entries of one commit, the first of which has this number; root is that of the tree with them in it. Entries before the
+// cursor are passed over, so that to add a commit twice does no harm; a gap is an error.
+func (c *catalog) add(ctx context.Context, log string, first uint64, entries []record.Entry, root tlog.Hash) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return c.update(func(tx *bbolt.Tx) error {
 		cursors := tx.Bucket(bucketCursor)
-		var cursor uint64
-		if v := cursors.Get([]byte(log)); len(v) == 8 {
-			cursor = binary.BigEndian.Uint64(v)
-		}
-		if first > cursor {
-			return fmt.Errorf("catalog: entries of %s from %d, but only %d are known", log, first, cursor)
+		known := decodeCursor(cursors.Get([]byte(log))).n
+		if first > known {
+			return fmt.Errorf("catalog: entries of %s from %d, but only %d are known", log, first, known)
 		}
 		logNo, err := number(tx.Bucket(bucketLogs), []byte(log))
 		if err != nil {
@@ -182,12 +193,12 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 		var packNo uint32
 		for i := range entries {
 			e, n := &entries[i], first+uint64(i)
-			if n < cursor {
+			if n < known {
 				continue
 			}
 			switch {
 			case e.Drop != nil:
-				err = tx.Bucket(bucketDrops).Put(dropKey(log, e.Drop.First), nil)
+				err = tx.Bucket(bucketDrops).Put(dropKey(log, e.Drop.First, e.ID), binary.BigEndian.AppendUint64(nil, e.Drop.Last))
 			case e.Pack != "":
 				if e.Pack != lastPack {
 					if packNo, err = number(tx.Bucket(bucketPacks), append([]byte(e.Pack+"\x00"), e.PackSHA256[:]...)); err != nil {
@@ -204,8 +215,11 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 		if err := account(cursors, seqKey(log), entries); err != nil {
 			return err
 		}
-		cursor = max(cursor, first+uint64(len(entries)))
-		return cursors.Put([]byte(log), binary.BigEndian.AppendUint64(nil, cursor))
+		end := first + uint64(len(entries))
+		if end < known {
+			return nil
+		}
+		return cursors.Put([]byte(log), append(binary.BigEndian.AppendUint64(nil, end), root[:]...))
 	})
 }
 
@@ -296,7 +310,8 @@ func (c *catalog) has(log string, it *record.Item) (ok bool, err error) {
 	err = c.view(func(tx *bbolt.Tx) error {
 		switch {
 		case it.Drop != nil:
-			ok = hasKey(tx.Bucket(bucketDrops), dropKey(log, it.Drop.First))
+			v := tx.Bucket(bucketDrops).Get(dropKey(log, it.Drop.First, it.ID))
+			ok = len(v) == 8 && binary.BigEndian.Uint64(v) == it.Drop.Last
 		case it.Supplement != nil:
 			ok = tx.Bucket(bucketRecords).Get(recordKey(it.ID, record.KindSupplement, it.Supplement.Name)) != nil
 		default:
@@ -307,12 +322,6 @@ func (c *catalog) has(log string, it *record.Item) (ok bool, err error) {
 	return ok, err
 }
 
-// hasKey tells an empty value from an absent one.
-func hasKey(b *bbolt.Bucket, key []byte) bool {
-	k, _ := b.Cursor().Seek(key)
-	return string(k) == string(key)
-}
-
 // recordKey is the id; for a late supplement followed by its name.
 func recordKey(id record.ID, kind record.Kind, name string) []byte {
 	if kind != record.KindSupplement {
@@ -321,8 +330,12 @@ func recordKey(id record.ID, kind record.Kind, name string) []byte {
 	return append(append(id[:len(id):len(id)], 0), name...)
 }
 
-func dropKey(log string, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte(log+"\x00"), seq)
+func dropKey(log string, seq uint64, id record.ID) []byte {
+	key := binary.BigEndian.AppendUint64([]byte(log+"\x00"), seq)
+	if !id.IsZero() {
+		key = append(key, id[:]...)
+	}
+	return key
 }
 
 // number gives a repeating name its number in a bucket, a new one where it has none. Numbers map back under a key of their own.

@@ -45,15 +45,23 @@ func (a *Archive) create(ctx context.Context, s *sealedPack) error {
 	if s.Key == "" {
 		return nil
 	}
-	return a.retry(ctx, "store pack", a.watched(ctx, func() error {
-		f, err := os.Open(s.base + ".pack")
-		if err != nil {
+	for {
+		err := a.retry(ctx, "store pack", a.watched(ctx, func() error {
+			f, err := os.Open(s.base + ".pack")
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = a.store.Create(ctx, s.Key, f, a.lockUntil(s.Until))
+			return err
+		}))
+		if !errors.Is(err, object.ErrConflict) {
 			return err
 		}
-		defer f.Close()
-		_, err = a.store.Create(ctx, s.Key, f, a.lockUntil(s.Until))
-		return err
-	}))
+		if err := a.evade(ctx, s, err); err != nil {
+			return err
+		}
+	}
 }
 
 // groups gives what is to be committed together: an upload that is done, and those behind it that are done too by then.
@@ -141,7 +149,7 @@ func (a *Archive) commit(ctx context.Context, packs []*sealedPack) error {
 		if err != nil {
 			return err
 		}
-		if err := a.catalog.add(ctx, a.log.Name(), first, entries); err != nil {
+		if err := a.catalog.add(ctx, a.log.Name(), first, entries, a.log.Head().Root); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ type metrics struct {
 	unreadable prometheus.Counter
 	altered    prometheus.Counter
 	await      prometheus.Histogram
+	foreign    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
@@ -28,6 +29,9 @@ func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
 		altered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "holdfast_archive_altered_total", Help: "Records read that are not what the ledger says they were.",
 		}),
+		foreign: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "holdfast_archive_foreign_objects_total", Help: "Objects of others that stood under the key of a new pack.",
+		}),
 	}
 	m.await = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "holdfast_archive_await_seconds",
@@ -38,7 +42,7 @@ func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
 		Name: "holdfast_ledger_size", Help: "Entries in this node's log.",
 	}, func() float64 { return float64(a.log.Head().Size) })
 	if reg != nil {
-		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, m.await, size)
+		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, m.foreign, m.await, size)
 	}
 	return m
 }

@@ -160,6 +160,26 @@ func (a *Archive) Proof(ctx context.Context, id record.ID) ([]byte, error) {
 	return r.Proof(ctx, p.Number)
 }
 
+// sameLedger checks that the catalog followed the very ledger that is there. A store that was set back, as to a backup, and has grown again
+// since has other entries under the numbers that the catalog knows: then the catalog goes, with errCatalog, and is made again.
+func (a *Archive) sameLedger(ctx context.Context) error {
+	cur, err := a.catalog.cursor(a.log.Name())
+	if err != nil || cur.n == 0 || cur.n > a.log.Head().Size { // the last: follow says so
+		return err
+	}
+	for commit, err := range a.log.Commits(ctx, cur.n-1) {
+		if err != nil {
+			return err
+		}
+		if commit.Checkpoint.Size == cur.n && commit.Checkpoint.Root == cur.root {
+			break
+		}
+		return errors.Join(fmt.Errorf("%w: %s is not the ledger that it followed up to entry %d: the store was set back, and entries that this node "+
+			"has seen may be gone", errCatalog, a.log.Name(), cur.n), removeIfThere(a.catalog.path))
+	}
+	return nil
+}
+
 // catchUp takes into the catalog what the ledger has and the catalog has not.
 func (a *Archive) catchUp(ctx context.Context, progress func(done, total uint64)) error {
 	return a.follow(ctx, a.catalog, progress)
@@ -167,10 +187,11 @@ func (a *Archive) catchUp(ctx context.Context, progress func(done, total uint64)
 
 func (a *Archive) follow(ctx context.Context, c *catalog, progress func(done, total uint64)) error {
 	log, total := a.log.Name(), a.log.Head().Size
-	from, err := c.cursor(log)
+	cur, err := c.cursor(log)
 	if err != nil {
 		return err
 	}
+	from := cur.n
 	if from > total {
 		return fmt.Errorf("catalog knows %d entries of %s, the ledger has %d: %w", from, log, total, ledger.ErrMissing)
 	}
@@ -185,7 +206,7 @@ func (a *Archive) follow(ctx context.Context, c *catalog, progress func(done, to
 		for i := range commit.Entries {
 			entries[i] = commit.Entries[i].Entry
 		}
-		if err := c.add(ctx, log, commit.Header.First, entries); err != nil {
+		if err := c.add(ctx, log, commit.Header.First, entries, commit.Checkpoint.Root); err != nil {
 			return err
 		}
 		if progress != nil {

@@ -69,6 +69,9 @@ func (a *Archive) takeUp(ctx context.Context) (err error) {
 	if a.former, err = a.recoverPacks(); err != nil {
 		return err
 	}
+	if err := a.findForeign(); err != nil {
+		return err
+	}
 	for _, s := range a.former {
 		for i := range s.Entries {
 			a.recovered[keyOf(&s.Entries[i])] = s

@@ -125,11 +125,18 @@ func (s *sealer) take(ctx context.Context, it *record.Item) error {
 	if known, err := s.known(ctx, it); known || err != nil {
 		return err
 	}
+	drop := droppedFrom(it) // as which a message may stand in the ledger, under another configuration
 	if it.Kind == record.KindMessage {
-		drop := droppedFrom(it) // as which it may stand in the ledger, under another configuration
 		if known, err := s.known(ctx, drop); known || err != nil {
 			return err
 		}
+	}
+	if foreign, err := s.a.Foreign(it); err != nil {
+		return err
+	} else if foreign {
+		it = s.a.withoutSequence(it)
+	}
+	if it.Kind == record.KindMessage {
 		switch s.a.keep(it) {
 		case KeepEnvelope:
 			it = envelopeOnly(it)
@@ -179,7 +186,7 @@ func envelopeOnly(it *record.Item) *record.Item {
 
 // droppedFrom is what is left of a refused message that is not kept (keep_refused: none).
 func droppedFrom(it *record.Item) *record.Item {
-	return &record.Item{Kind: record.KindDropped, Ref: it.Ref, Seq: it.Seq,
+	return &record.Item{Kind: record.KindDropped, ID: it.ID, Ref: it.Ref, Seq: it.Seq,
 		Drop: &record.Drop{First: it.Seq, Last: it.Seq, Reason: "refused by the next hop, not kept"}}
 }
 
@@ -384,7 +391,7 @@ func (s *sealer) sealDrops(ctx context.Context) error {
 	}
 	sealed := &sealedPack{V: record.Version, Archive: s.a.init.Archive, items: s.drops, base: s.a.nextBase()}
 	for _, it := range s.drops {
-		sealed.Entries = append(sealed.Entries, record.Entry{V: record.Version, Kind: record.KindDropped, Time: s.a.now().UTC(), Drop: it.Drop})
+		sealed.Entries = append(sealed.Entries, record.Entry{V: record.Version, Kind: record.KindDropped, Time: s.a.now().UTC(), ID: it.ID, Drop: it.Drop})
 	}
 	s.drops = nil
 	return s.hand(ctx, sealed)

@@ -7,7 +7,7 @@ import "io"
 // nothing between the two encodes them again.
 type Item struct {
 	Kind Kind   // KindMessage, KindRefused, KindSupplement, KindAct, KindDropped
-	ID   ID     // zero for KindDropped
+	ID   ID     // zero for KindDropped, but for a refused message that is not kept
 	Seq  uint64 // spool sequence of its node, from 1; 0 for a supplement
 	Ref  uint64 // the spool's own handle, for Release; 0 when read from a pack
 

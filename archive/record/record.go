@@ -213,7 +213,7 @@ type Entry struct {
 	ID   ID        `json:"id,omitzero"`    // the record
 	Name string    `json:"name,omitempty"` // a supplement's name, an act's kind
 	By   string    `json:"by,omitempty"`   // an act's Actor.ID
-	Seq  uint64    `json:"seq,omitempty"`  // spool sequence of its node, from 1; supplements carry none
+	Seq  uint64    `json:"seq,omitempty"`  // spool sequence of its node, from 1; supplements carry none, nor what came too late for its own
 	Seal Digest    `json:"seal,omitzero"`  // SealOf
 
 	Pack       string `json:"pack,omitempty"` // object key

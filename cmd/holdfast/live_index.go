@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/bleve"
 	"github.com/holdfast-archive/holdfast/journal/spool"
@@ -87,14 +88,38 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 	}
 	f := index.New(index.Options{
 		Node: l.node, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
-		Tail: struct {
-			*spool.Tail
-			*spool.Spool
-		}{l.spool.Tail(), l.spool},
+		Tail: indexTail{l.spool.Tail(), l.spool, l.archive},
 	})
 	g := &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}
 	g.fresh.Store(len(cursors) == 0)
 	return g, nil
+}
+
+// indexTail is the spool as the index sees it. By a sequence the index knows what it has from the spool and what from the ledger; so what
+// bears one that the ledger gave to another record comes without it, and a run of such is passed over.
+type indexTail struct {
+	*spool.Tail
+	*spool.Spool
+	archive *archive.Archive
+}
+
+func (t indexTail) Next(ctx context.Context) (*record.Item, error) {
+	for {
+		it, err := t.Tail.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		foreign, err := t.archive.Foreign(it)
+		if err == nil && !foreign {
+			return it, nil
+		}
+		if it.Drop != nil {
+			continue
+		}
+		other := *it
+		other.Seq = 0 // also where the catalog can't tell: then the index asks itself whether it has the record
+		return &other, nil
+	}
 }
 
 // watched tells of damage that shows when the index is used.

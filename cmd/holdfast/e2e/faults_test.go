@@ -176,7 +176,8 @@ func (h *holdfast) twin() *holdfast {
 	return two
 }
 
-// Two processes believe that they own one log. One of them goes on; the other stops, says why, and keeps what it has acknowledged.
+// Two processes believe that they own one log. One of them goes on; the other stops, says why, and keeps what it has acknowledged until it
+// is started again.
 func TestTwoNodesOnOneLog(t *testing.T) {
 	t.Parallel()
 	rng := seeded(t)
@@ -263,4 +264,20 @@ func TestTwoNodesOnOneLog(t *testing.T) {
 	nodes[winner].mustVerify()
 	nodes[winner].stop()
 	nodes[winner].mustVerify()
+
+	// Alone now, the loser archives what it holds when it is started again, and finds it and what the other has archived.
+	again := nodes[loser]
+	again.start()
+	again.settle()
+	archived = again.sums()
+	for i, letters := range acked {
+		for _, m := range letters {
+			if len(archived[hash(m)]) != 1 {
+				t.Errorf("acknowledged by node %d and archived %d times in the end: %.200q", i, len(archived[hash(m)]), m)
+			}
+		}
+	}
+	again.mustVerify()
+	again.stop()
+	again.mustVerify()
 }
