@@ -129,6 +129,7 @@ type Supplement struct {
 	Nonce    Nonce     `json:"nonce"`
 	Time     time.Time `json:"time"`
 	Delivery *Delivery `json:"delivery,omitempty"`
+	Auth     *Verdicts `json:"auth,omitempty"`
 }
 
 // Delivery tells how one attempt at the next hop went.

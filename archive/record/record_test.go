@@ -130,6 +130,18 @@ func TestDocumentsKeepTheirForm(t *testing.T) {
 			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","name":"delivery-1","nonce":"00000000000000000000000000000000","time":"2026-03-14T09:12:03.005Z",` +
 				`"delivery":{"outcome":"refused","next_hop":"mx:25","attempts":1,"recipients":[{"address":"b@y.example","outcome":"refused","code":550,` +
 				`"enhanced":"5.1.1","text":"no such user","time":"2026-03-14T09:12:03.005Z"}]}}`},
+		{Supplement{V: 1, ID: id, Name: "auth", Time: at, Auth: &Verdicts{
+			SPF:  []SPFVerdict{{Identity: SPFMailFrom, Domain: "x.example", Result: "pass", Reason: "matched ip"}},
+			DKIM: []DKIMVerdict{{Result: "fail", Domain: "x.example", Selector: "s", Identity: "@x.example", Algorithm: "rsa-sha256", Bits: 2048, Testing: true, Reason: "r"}}, DKIMMore: 3,
+			DMARC: &DMARCVerdict{Result: "pass", From: "m.x.example", Organization: "x.example", Record: "x.example", Policy: "reject", SPFAligned: true, DKIMAligned: true, Reason: "r"},
+			ARC:   &ARCVerdict{Result: "fail", Sealed: []string{"y.example"}, Reason: "r"},
+			DNS:   []DNSAnswer{{Name: "x.example.", Type: "TXT", Rcode: "NOERROR", AD: true, Answer: []string{"x"}, Server: "127.0.0.1:53", Time: at, Error: "e"}}}},
+			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","name":"auth","nonce":"00000000000000000000000000000000","time":"2026-03-14T09:12:03.005Z","auth":{` +
+				`"spf":[{"identity":"mailfrom","domain":"x.example","result":"pass","reason":"matched ip"}],"dkim":[{"result":"fail","domain":"x.example",` +
+				`"selector":"s","identity":"@x.example","algorithm":"rsa-sha256","bits":2048,"testing":true,"reason":"r"}],"dkim_more":3,"dmarc":{"result":"pass",` +
+				`"from":"m.x.example","organization":"x.example","record":"x.example","policy":"reject","spf_aligned":true,"dkim_aligned":true,"reason":"r"},` +
+				`"arc":{"result":"fail","sealed":["y.example"],"reason":"r"},"dns":[{"name":"x.example.","type":"TXT","rcode":"NOERROR","ad":true,"answer":["x"],` +
+				`"server":"127.0.0.1:53","time":"2026-03-14T09:12:03.005Z","error":"e"}]}}`},
 		{Act{V: 1, ID: id, Kind: ActSearch, Time: at, Node: "main", Actor: Actor{ID: "uid:0", Via: "cli"}, Detail: map[string]any{"typed": "x"}},
 			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","kind":"search","nonce":"00000000000000000000000000000000","time":"2026-03-14T09:12:03.005Z",` +
 				`"node":"main","actor":{"id":"uid:0","via":"cli"},"detail":{"typed":"x"}}`},

@@ -26,6 +26,7 @@ var house = map[string][]string{
 	"index/document":  {"archive/record", "archive/message"},
 	"index/query":     {"archive/record", "index/document"},
 	"journal":         {"archive", "journal"},
+	"journal/authres": {"archive/record", "archive/message"},
 	"journal/smtpd":   {"journal/nexthop", "journal/spool", "archive/record"},
 	"journal/nexthop": {"archive/record"},
 	"journal/spool":   {"archive/record"},
