@@ -15,8 +15,8 @@ import (
 type Config struct {
 	smtpd.Config `mapstructure:",squash"`
 	Hop          nexthop.Config `mapstructure:",squash"`      // where mail goes; mode relay
-	KeepRefused  KeepRefused    `mapstructure:"keep_refused"` // none, envelope (the default), full; mode relay
-	Ack          string         `mapstructure:"ack"`          // spool (the default)
+	KeepRefused  KeepRefused    `mapstructure:"keep_refused"` // none, envelope (the default), full (the default of ack: archive); mode relay
+	Ack          string         `mapstructure:"ack"`          // spool (the default), archive
 
 	ReportFormats   []string `mapstructure:"report_formats"`   // of journal reports, report.Formats; none (the default): none is read; mode journal
 	ReportNetworks  []string `mapstructure:"report_networks"`  // from where they count; none: from trusted_networks
@@ -26,21 +26,22 @@ type Config struct {
 // KeepRefused says what is archived of a message that the next hop refused. The archive asks when it packs the record.
 type KeepRefused string
 
-// The values of KeepRefused.
+// The values of KeepRefused. With ack: archive the message is in the archive before the next hop has answered, so all of it is kept whatever
+// the setting; envelope then means: at least.
 const (
 	KeepNone     KeepRefused = "none"     // an entry that accounts for its sequence number
 	KeepEnvelope KeepRefused = "envelope" // the envelope, and what the next hop said
 	KeepFull     KeepRefused = "full"     // all of it, as if it had been delivered
 )
 
-// AckSpool is the value of ack by which custody is the local disk.
-const AckSpool = "spool"
-
 // WithDefaults fills in what is zero.
 func (c Config) WithDefaults() Config {
 	c.Config = c.Config.WithDefaults()
-	c.KeepRefused = cmp.Or(c.KeepRefused, KeepEnvelope)
 	c.Ack = cmp.Or(c.Ack, AckSpool)
+	if c.Ack == AckArchive {
+		c.KeepRefused = cmp.Or(c.KeepRefused, KeepFull)
+	}
+	c.KeepRefused = cmp.Or(c.KeepRefused, KeepEnvelope)
 	return c
 }
 
@@ -77,10 +78,12 @@ func (c Config) Validate() error {
 	}
 	switch d.Ack {
 	case AckSpool:
-	case "archive":
-		fault("ack", "%q is not available yet: spool", c.Ack)
+	case AckArchive:
+		if d.KeepRefused == KeepNone {
+			fault("keep_refused", "%q can't be with ack: archive, where a message is archived before it can be refused: envelope or full", c.KeepRefused)
+		}
 	default:
-		fault("ack", "%q is not spool", c.Ack)
+		fault("ack", "%q is neither spool nor archive", c.Ack)
 	}
 	c.checkReports(fault)
 	return errors.Join(errs...)

@@ -39,7 +39,10 @@ func TestConfig(t *testing.T) {
 		{func(c *Config) { c.Hop.NextHop = []string{"a:0"} }, []string{`next_hop: "a:0": "0" is not a port`}},
 		{func(c *Config) { c.Hop.NextHop = []string{c.Address} }, []string{`next_hop: "127.0.0.1:2525" is this listener itself`}},
 		{func(c *Config) { c.Mode = record.ModeJournal }, []string{`next_hop: "127.0.0.1:2600": nothing is forwarded in mode journal`}},
-		{func(c *Config) { c.Ack = "archive" }, []string{`ack: "archive" is not available yet`}},
+		{func(c *Config) { c.Ack = AckArchive }, nil},
+		{func(c *Config) { c.Ack, c.KeepRefused = AckArchive, KeepEnvelope }, nil},
+		{func(c *Config) { c.Ack, c.KeepRefused = AckArchive, KeepNone }, []string{`keep_refused: "none" can't be with ack: archive`}},
+		{func(c *Config) { c.Ack = "disk" }, []string{`ack: "disk" is neither spool nor archive`}},
 		{func(c *Config) { journalOf(c, "exchange", "google") }, nil},
 		{func(c *Config) { journalOf(c, "exchange"); c.ReportNetworks = []string{"10.1.2.3", "2001:db8::/32"} }, nil},
 		{func(c *Config) { journalOf(c, "Exchange", "outlook") }, []string{`report_formats: "Exchange" is not one of exchange, google`, `report_formats: "outlook"`}},
@@ -73,10 +76,11 @@ func TestConfig(t *testing.T) {
 }
 
 func TestKeepOf(t *testing.T) {
-	all, none, byDefault := config(), config(), config()
+	all, none, byDefault, early := config(), config(), config(), config()
+	early.Name, early.Ack = "early", AckArchive
 	all.Name, all.KeepRefused = "all", KeepFull
 	none.Name, none.KeepRefused = "none", KeepNone
-	keep := KeepOf([]Config{all, none, byDefault})
+	keep := KeepOf([]Config{all, none, byDefault, early})
 	item := func(listener string, outcome record.Outcome) *record.Item {
 		it := &record.Item{Kind: record.KindMessage, Envelope: &record.Envelope{Listener: listener}}
 		if outcome != "" {
@@ -89,7 +93,7 @@ func TestKeepOf(t *testing.T) {
 		outcome  record.Outcome
 		want     KeepRefused
 	}{
-		{"none", record.Refused, KeepNone}, {"all", record.Refused, KeepFull}, {"relay", record.Refused, KeepEnvelope},
+		{"none", record.Refused, KeepNone}, {"all", record.Refused, KeepFull}, {"relay", record.Refused, KeepEnvelope}, {"early", record.Refused, KeepFull},
 		{"gone", record.Refused, KeepEnvelope}, {"none", record.Delivered, KeepFull}, {"none", record.Unknown, KeepFull}, {"none", "", KeepFull},
 	} {
 		if got := keep(item(tc.listener, tc.outcome)); got != tc.want {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,12 @@ import (
 	"github.com/holdfast-archive/holdfast/journal/smtpd"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 )
+
+// spoolAlone is custody without an archive behind it.
+type spoolAlone struct{ *spool.Spool }
+
+func (spoolAlone) Await(context.Context, record.ID) error { return errors.New("there is no archive") }
+func (spoolAlone) Failing() error                         { return errors.New("there is no archive") }
 
 // house is session, spool and next hop, wired as in earnest.
 type house struct {
@@ -44,7 +51,7 @@ func newHouse(t testing.TB, cfg Config, change func(*Relay)) *house {
 		t.Fatal(err)
 	}
 	pool := nexthop.New(nexthop.Options{})
-	handler := New(cfg, s, pool, slog.New(slog.DiscardHandler))
+	handler := New(cfg, spoolAlone{s}, pool, slog.New(slog.DiscardHandler))
 	h := &house{address: ln.Addr().String(), spool: s}
 	h.relay, _ = handler.(*Relay)
 	if change != nil {

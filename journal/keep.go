@@ -14,13 +14,14 @@ import (
 // of room, and that for now. Safe for concurrent use.
 type Keeper struct {
 	custody Custody
+	ack     ack
 	reports reports
 	log     *slog.Logger
 }
 
 // Mail implements smtpd.Handler.
 func (k *Keeper) Mail(ctx context.Context, s *smtpd.Session, from record.Path, p smtpd.Params) (smtpd.Transaction, error) {
-	if err := k.custody.Ready(p.Size); err != nil {
+	if err := k.ack.ready(p.Size); err != nil {
 		return nil, err
 	}
 	env := envelope(s, from, p)
@@ -52,6 +53,9 @@ func (t *keeping) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, e
 		}
 	}
 	id, err := t.keeper.custody.Accept(ctx, t.env, content, opt)
+	if err == nil {
+		err = t.keeper.ack.await(ctx, t.session, id)
+	}
 	if err == nil {
 		t.keeper.log.Info("message kept", "session", t.env.Session, "record", id, "size", body.Size())
 	}

@@ -22,6 +22,7 @@ var errClientGone = errors.New("the client hung up, and the reply did not come f
 // concurrent use.
 type Relay struct {
 	custody  Custody
+	ack      ack
 	pool     *nexthop.Pool
 	route    nexthop.Route
 	hostname string
@@ -31,7 +32,7 @@ type Relay struct {
 
 // Mail implements smtpd.Handler. The next hop hears of it with the first recipient.
 func (r *Relay) Mail(ctx context.Context, s *smtpd.Session, from record.Path, p smtpd.Params) (smtpd.Transaction, error) {
-	if err := r.custody.Ready(p.Size); err != nil {
+	if err := r.ack.ready(p.Size); err != nil {
 		return nil, err
 	}
 	env := envelope(s, from, p)
@@ -62,7 +63,14 @@ func (t *relaying) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, 
 	t.env.ID = record.NewID(time.Now())
 	t.env.Rcpt = t.hop.Accepted()
 	t.hop.Data(ctx, t.trace())
-	if _, err := t.relay.custody.Accept(ctx, t.env, io.TeeReader(body, t.hop), bareNewlines(body)); err != nil {
+	opt := bareNewlines(body)
+	opt.Early = t.relay.ack.archive
+	if _, err := t.relay.custody.Accept(ctx, t.env, io.TeeReader(body, t.hop), opt); err != nil {
+		return nil, err
+	}
+	if err := t.relay.ack.await(ctx, t.session, t.env.ID); err != nil {
+		t.delivery = notSent(t.hop, err)
+		t.report(body.Size(), nil)
 		return nil, err
 	}
 	reply, err := t.finish(ctx)

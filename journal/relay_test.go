@@ -34,8 +34,12 @@ type fakeCustody struct {
 	whole  chan struct{} // closed, where set, when the body has been read
 	accept chan struct{} // waited for, where set, before Accept returns
 
+	failing error
+	await   func(context.Context, record.ID) error // nil: not to be called
+
 	mu          sync.Mutex
 	envelopes   []record.Envelope
+	wasEarly    []bool // by envelope
 	bodies      [][]byte
 	supplements []record.Supplement
 }
@@ -70,9 +74,24 @@ func (c *fakeCustody) Accept(ctx context.Context, env record.Envelope, body io.R
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.envelopes, c.bodies = append(c.envelopes, env), append(c.bodies, b)
+	c.envelopes, c.bodies, c.wasEarly = append(c.envelopes, env), append(c.bodies, b), append(c.wasEarly, opt.Early)
 	return env.ID, nil
 }
+
+func (c *fakeCustody) Await(ctx context.Context, id record.ID) error {
+	if c.await == nil {
+		c.t.Error("the archive is waited for")
+		return nil
+	}
+	c.mu.Lock()
+	if !slices.ContainsFunc(c.envelopes, func(e record.Envelope) bool { return e.ID == id }) {
+		c.t.Errorf("%v is waited for, which is not in custody", id)
+	}
+	c.mu.Unlock()
+	return c.await(ctx, id)
+}
+
+func (c *fakeCustody) Failing() error { return c.failing }
 
 func (c *fakeCustody) AppendSoon(it *record.Item) error {
 	c.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/journal"
 	"github.com/holdfast-archive/holdfast/web"
 )
 
@@ -136,7 +138,11 @@ func (s *server) listenWeb(cfg *config) error {
 
 // ready says whether mail would be accepted.
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
-	if err := s.node.spool.Ready(0); err != nil {
+	err := s.node.spool.Ready(0)
+	if early := func(l journal.Config) bool { return l.Ack == journal.AckArchive }; err == nil && slices.ContainsFunc(s.node.cfg.Listeners, early) {
+		err = s.node.archive.Failing()
+	}
+	if err != nil {
 		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 		return
 	}

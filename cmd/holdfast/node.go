@@ -89,7 +89,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.mail.Spool = n.spool
+	n.mail.Spool, n.mail.archive = n.spool, n.archive
 	n.audit = audit.New(cfg.Node, n.spool)
 	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg)
 	if err != nil {
@@ -119,11 +119,16 @@ type custody struct {
 	*spool.Spool
 }
 
-// mailbox is the spool as listeners see it. It knows whether mail is coming in, so that what can wait does.
+// mailbox is custody as listeners see it: the spool, and the archive behind it. It knows whether mail is coming in, so that what can wait does.
 type mailbox struct {
 	*spool.Spool
-	last atomic.Int64 // Unix nanoseconds of the last message
+	archive *archive.Archive
+	last    atomic.Int64 // Unix nanoseconds of the last message
 }
+
+func (m *mailbox) Await(ctx context.Context, id record.ID) error { return m.archive.Await(ctx, id) }
+
+func (m *mailbox) Failing() error { return m.archive.Failing() }
 
 // busyFor is how long after a message a node counts as busy.
 const busyFor = 50 * time.Millisecond
