@@ -32,7 +32,7 @@ func (c *TLSConfig) UnmarshalText(text []byte) error {
 
 // AuthConfig is how we sign in.
 type AuthConfig struct {
-	User         string `mapstructure:"user"`
+	User         string `mapstructure:"user"` // a password is safe with policy verified alone: under required it goes to whoever answers
 	PasswordFile string `mapstructure:"password_file"`
 }
 

@@ -10,7 +10,7 @@ import (
 // Delivery tells, after Finish, how the attempt went, for the record. What a recipient was told by another host, or in another connection,
 // than the one that the message went over stands with that recipient.
 func (t *Transaction) Delivery() *record.Delivery {
-	d := &record.Delivery{Outcome: t.outcome(), NextHop: t.route.Hosts[0].Address, Attempts: t.attempts}
+	d := &record.Delivery{Outcome: t.outcome(), NextHop: t.route.Name, Attempts: t.attempts}
 	if t.hosts != nil {
 		d.NextHop = t.hosts[t.at].target.Address
 	}

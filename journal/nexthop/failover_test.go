@@ -228,6 +228,18 @@ func TestAllHostsDown(t *testing.T) {
 	}
 }
 
+// A route without hosts is a fault of who made it, and not the end of the world.
+func TestNoHosts(t *testing.T) {
+	s := sendTo(t.Context(), newPool(t, Options{}), Route{Name: "nowhere"}, Mail{From: from}, []record.Path{to})
+	checkError(t, "RCPT", s.rcpt[0], "unavailable")
+	tx := newPool(t, Options{}).Begin(Route{Name: "nowhere"}, Mail{From: from})
+	tx.Rcpt(t.Context(), to)
+	tx.Data(t.Context(), trace)
+	if _, err := tx.Finish(t.Context()); !errors.Is(err, ErrUnavailable) || tx.Delivery().Outcome != record.Refused || tx.Delivery().NextHop != "nowhere" {
+		t.Errorf("%v %+v", err, tx.Delivery())
+	}
+}
+
 // The end of the client's patience is not the host's fault.
 func TestContextEndIsNobodysFault(t *testing.T) {
 	a, b := hoptest.New(t), hoptest.New(t)

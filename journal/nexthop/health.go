@@ -104,10 +104,13 @@ func (p *Pool) probe(h *host) {
 // reached notes that a connection was made.
 func (p *Pool) reached(h *host) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if h.down {
+	changed := h.down
+	if changed {
 		h.down = false
 		p.metrics.health(h)
+	}
+	p.mu.Unlock()
+	if changed {
 		p.log.Info("next hop is up again", "next_hop", h.target.Address)
 	}
 }
@@ -115,14 +118,17 @@ func (p *Pool) reached(h *host) {
 // failed notes that a host could not be reached, or broke off.
 func (p *Pool) failed(h *host, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	pause := min(maxPause, firstPause<<min(h.failures, 10))
 	pause += time.Duration((rand.Float64() - 0.5) / 2 * float64(pause))
 	h.failures++
 	h.until = time.Now().Add(pause)
-	if !h.down {
+	changed := !h.down
+	if changed {
 		h.down = true
 		p.metrics.health(h)
+	}
+	p.mu.Unlock()
+	if changed {
 		p.log.Warn("next hop is down", "next_hop", h.target.Address, "err", err)
 	}
 }

@@ -91,6 +91,8 @@ func canonical(address string) (string, error) {
 	}
 	if !isDotString(local) {
 		local = quote(local)
+	} else if address[0] != '"' { // as it is nearly always
+		return address, nil
 	}
 	if domain == "" {
 		return local, nil
@@ -100,14 +102,14 @@ func canonical(address string) (string, error) {
 
 // split takes an address apart; the local part without its quotes.
 func split(address string) (local, domain string, err error) {
-	bad := fmt.Errorf("%w: %.80q", ErrPath, address)
+	bad := func() error { return fmt.Errorf("%w: %.80q", ErrPath, address) }
 	local, rest, quoted := unquote(address)
 	if quoted {
 		if rest == "" {
 			return local, "", nil
 		}
 		if rest[0] != '@' {
-			return "", "", bad
+			return "", "", bad()
 		}
 		domain = rest[1:]
 	} else {
@@ -118,7 +120,7 @@ func split(address string) (local, domain string, err error) {
 		local, domain = address[:at], address[at+1:]
 	}
 	if local == "" && !quoted || !isDomain(domain) {
-		return "", "", bad
+		return "", "", bad()
 	}
 	return local, domain, nil
 }
@@ -163,7 +165,7 @@ func quote(s string) string {
 // addresses exist, and quoted they would be others to many servers.
 func isDotString(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isAlnum(c) && c < utf8.RuneSelf && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~.", rune(c)) {
+		if c := s[i]; !isAlnum(c) && c < utf8.RuneSelf && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.", c) < 0 {
 			return false
 		}
 	}

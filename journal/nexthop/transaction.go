@@ -61,7 +61,11 @@ func (r recipient) accepted() bool { return r.reply != nil && r.reply.ok() }
 
 // Begin starts a transaction. Nothing is sent before the first Rcpt.
 func (p *Pool) Begin(route Route, m Mail) *Transaction {
-	return &Transaction{pool: p, route: route, mail: m}
+	t := &Transaction{pool: p, route: route, mail: m}
+	if len(route.Hosts) == 0 {
+		t.failed = fmt.Errorf("%w: the route %q has no host", ErrUnavailable, route.Name)
+	}
+	return t
 }
 
 // Rcpt asks the next hop for one recipient. With the first one MAIL is sent, and a refusal of MAIL is the answer to it. nil: accepted.
