@@ -1,8 +1,11 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,5 +95,60 @@ func TestNextHopIsNotGoodEnough(t *testing.T) {
 	c.say("MAIL FROM:<a@src.example>", "250")
 	if reply := c.say("RCPT TO:<b@dst.example>", "451 4.7.0"); strings.Contains(reply, "535") || strings.Contains(reply, "wrong") {
 		t.Errorf("%q", reply)
+	}
+}
+
+// From a client whose bare newlines are taken, hostile bytes are kept and passed on as they are, by BDAT; to a next hop without CHUNKING
+// they are refused, and what was refused is in custody, as refused. Mail that is clean goes to both.
+func TestBareNewlinesPassThrough(t *testing.T) {
+	for _, chunking := range []bool{true, false} {
+		hop := hoptest.New(t)
+		if chunking {
+			hop.Caps = append(hop.Caps, "CHUNKING")
+		}
+		cfg := config()
+		cfg.Hop.NextHop, cfg.BareNewline.Default = []string{hop.Addr()}, "accept"
+		h := newHouse(t, cfg, nil)
+		c := h.client(t)
+		tail := h.spool.Tail()
+		arrived := 0
+		for _, body := range []string{
+			message, "a\nb\r\n", "a\rb\r\n", "a\n.\r\nMAIL FROM:<evil@src.example>\r\n", "a\r.\r\n", "a\n.\n\n", "no end", "\r", strings.Repeat("unix\n", 30000),
+		} {
+			bare := body != message
+			c.say("MAIL FROM:<a@src.example>", "250")
+			c.say("RCPT TO:<b@dst.example>", "250")
+			if bare {
+				fmt.Fprintf(c, "BDAT %d LAST\r\n%s", len(body), body)
+			} else {
+				c.say("DATA", "354")
+				io.WriteString(c, strings.ReplaceAll("\r\n"+body, "\r\n.", "\r\n..")[2:]+".\r\n")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			if bare && !chunking {
+				c.expect("550 5.5.2")
+			} else {
+				c.expect("250")
+				arrived++
+			}
+			it, err := tail.Next(ctx)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if it.Envelope.SHA256 != record.Sum([]byte(body)) || (it.Delivery().Outcome == record.Delivered) != (!bare || chunking) {
+				t.Errorf("%.80q: %+v %+v", body, it.Envelope, it.Delivery())
+			}
+			messages := hop.Messages()
+			if len(messages) != arrived {
+				t.Fatalf("%.80q: %d messages have arrived, want %d", body, len(messages), arrived)
+			}
+			if !bare || chunking {
+				m := messages[arrived-1]
+				if _, sent, _ := bytes.Cut(m.Data, []byte("+0000\r\n")); string(sent) != body || it.Delivery().SentSHA256 != record.Sum(m.Data) {
+					t.Errorf("%.80q arrived as %.80q", body, sent)
+				}
+			}
+		}
 	}
 }
