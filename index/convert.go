@@ -22,7 +22,7 @@ const textLimit = 1 << 20
 // from it, it is marked Partial, and the error says why: errBody, errParse.
 func documentOf(it *record.Item) (*document.Document, error) {
 	if it.Envelope == nil {
-		return &document.Document{ID: it.ID, Received: it.ID.Time(), Partial: true}, fmt.Errorf("%w: it has no envelope", errBody)
+		return &document.Document{ID: it.ID, Received: it.ID.Time(), Partial: true, HeaderPartial: true, Bare: true}, fmt.Errorf("%w: it has no envelope", errBody)
 	}
 	if it.Body == nil {
 		return document.FromMessage(it.Envelope, nil), nil

@@ -133,7 +133,7 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 		return serr
 	}
 	if doc == nil {
-		doc = &document.Document{ID: e.ID, Received: e.Time, Partial: true}
+		doc = &document.Document{ID: e.ID, Received: e.Time, Partial: true, HeaderPartial: true, Bare: true}
 	}
 	r.incomplete(e.ID, err)
 	w.add(doc)

@@ -53,6 +53,11 @@ type Request struct {
 	Limit  int           // hits wanted; 0: none, count only
 	After  *Cursor       // the page that follows this hit; nil: the first
 	Within time.Duration // the longest it may take; 0: as long as ctx
+
+	// Unknown asks for the records of which the query can't say, since some of them could not be read, instead of those that match.
+	Unknown bool
+	// Sets has the records that each query.Set of the query stands for, by its String, in ascending order.
+	Sets map[string][]record.ID
 }
 
 // Sort is an order of hits. Ties go by id, in the same direction.
@@ -76,8 +81,9 @@ type Cursor struct {
 
 // Result is what one search found.
 type Result struct {
-	Total uint64 // exact
-	Hits  []Hit
+	Total   uint64 // exact
+	Unknown uint64 // records of which the query can't say: they are not among the Total
+	Hits    []Hit
 }
 
 // Hit has what a list of results shows. It is stored in the index, so that a page costs no read of the archive.

@@ -41,6 +41,7 @@ type Request struct {
 	Sort     index.Sort     // empty: index.ReceivedDesc
 	After    string         // Result.Next of the page before
 	Count    bool           // no hits, the total only
+	Unsure   bool           // the records that could not be searched fully, of which the query can't say, instead of those that match
 	Location *time.Location // of dates without a zone; nil: UTC
 }
 
@@ -48,6 +49,7 @@ type Request struct {
 type Result struct {
 	Query           string    `json:"query"` // canonical form: what the machine understood
 	Total           uint64    `json:"total"`
+	NotSearched     uint64    `json:"not_fully_searched,omitempty"` // records of which the query can't say: some of them could not be read
 	CompleteThrough []Through `json:"complete_through"`
 	Hints           []string  `json:"hints"`
 	Hits            []Hit     `json:"hits"`
@@ -117,10 +119,11 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	canonical := parsed.Query.String()
 	if err := s.Audit.Do(ctx, record.ActSearch, by, map[string]any{
 		"typed": r.Query, "canonical": canonical, "zone": r.Location.String(), "sort": r.Sort, "limit": r.Limit, "after": r.After, "count": r.Count,
+		"not_fully_searched": r.Unsure,
 	}); err != nil {
 		return nil, err
 	}
-	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout}
+	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout, Unknown: r.Unsure}
 	if r.Count {
 		req.Limit = 0
 	}
@@ -133,7 +136,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 }
 
 func (s *Service) result(canonical string, hints []string, through []Through, req index.Request, found *index.Result) (*Result, error) {
-	res := &Result{Query: canonical, Total: found.Total, CompleteThrough: through, Hints: append([]string{}, hints...), Hits: make([]Hit, len(found.Hits))}
+	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: through, Hints: append([]string{}, hints...), Hits: make([]Hit, len(found.Hits))}
 	for i := range found.Hits {
 		h := &found.Hits[i]
 		archived, err := s.Archive.Has(h.ID)

@@ -122,7 +122,7 @@ func TestTheActSaysWhatWasTypedAndUnderstood(t *testing.T) {
 func TestWhatCannotBeAskedIsRefusedBeforeItIsAnAct(t *testing.T) {
 	s, custody, found := service(t)
 	var syn *syntax.Error
-	if _, err := s.Search(t.Context(), reader, search.Request{Query: "a NEAR b"}); !errors.As(err, &syn) || syn.Pos != 2 {
+	if _, err := s.Search(t.Context(), reader, search.Request{Query: "a NEAR"}); !errors.As(err, &syn) || syn.Pos != 2 {
 		t.Errorf("%v", err)
 	}
 	if _, err := s.Search(t.Context(), reader, search.Request{Sort: "colour"}); !errors.Is(err, search.ErrSort) {

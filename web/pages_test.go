@@ -109,6 +109,19 @@ func TestLinksSortAndTurnPages(t *testing.T) {
 	}
 }
 
+// What could not be searched fully is said beside the results, and is a list of its own.
+func TestNotFullySearched(t *testing.T) {
+	f, h := site(t)
+	f.result = search.Result{Total: 9, NotSearched: 3, Hits: someHits}
+	contains(t, ask(h, "/?q=a&after=HERE").Body.String(), `href="/?not_fully_searched=1&amp;q=a"`, "3 not fully searched")
+	contains(t, ask(h, "/?q=a&not_fully_searched=1").Body.String(), `href="/?q=a"`, "Back to what was found")
+	if !f.asked[1].Unsure || f.asked[0].Unsure {
+		t.Error("not_fully_searched is not handed on")
+	}
+	f.result.NotSearched = 0
+	contains(t, ask(h, "/?q=a").Body.String(), "!not fully searched")
+}
+
 func TestFaultsOfQueriesAreUnderlined(t *testing.T) {
 	_, h := site(t)
 	for q, want := range map[string]string{

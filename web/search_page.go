@@ -45,6 +45,8 @@ type searchView struct {
 	CountOnly   bool
 	Columns     []column
 	First, Next string // URLs
+	Unsure      bool   // the list is of what could not be searched fully
+	Other       string // URL of the list of these, or of the hits where the list is of these
 }
 
 // row is a hit as the list shows it.
@@ -180,6 +182,12 @@ func (v *searchView) links(u *url.URL, req search.Request) {
 	v.Columns = []column{
 		heading("Received", "date", index.ReceivedDesc, index.ReceivedAsc), {Name: "From", Class: "from"}, {Name: "To", Class: "to"},
 		{Name: "Subject", Class: "subject"}, heading("Size", "size", index.SizeDesc, index.SizeAsc),
+	}
+	v.Unsure = req.Unsure
+	if req.Unsure {
+		v.Other = with("not_fully_searched", "", "after")
+	} else if v.Result.NotSearched > 0 {
+		v.Other = with("not_fully_searched", "1", "after")
 	}
 	if req.After != "" {
 		v.First = with("after", "")

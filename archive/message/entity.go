@@ -164,6 +164,7 @@ func (w *walker) endHeader() {
 	n.header = h.header()
 	if h.over {
 		w.partial("a header longer than the limit")
+		w.msg.HeaderPartial = w.msg.HeaderPartial || n.parent == nil
 	}
 	if len(h.fields)+len(h.junk) > 0 && !n.header.hasAny() {
 		if h.top {

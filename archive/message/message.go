@@ -53,8 +53,9 @@ type Message struct {
 	Signed    bool // some part is signed, by OpenPGP or S/MIME; nothing was verified
 	Encrypted bool // some part is encrypted: its text is not in Text
 
-	Partial  bool     // some text may be missing
-	Problems []string // what was wrong, for people; each once
+	Partial       bool     // some text may be missing
+	HeaderPartial bool     // some field of the message's own header is missing
+	Problems      []string // what was wrong, for people; each once
 
 	html     string // of HTMLBody
 	htmlPart int    // which of Parts, from 1; 0: there is none
@@ -96,6 +97,7 @@ func Parse(r io.Reader, limits Limits) (*Message, error) {
 			return w.finish(), nil
 		case err != nil:
 			w.partial("the message could not be read to its end")
+			w.msg.HeaderPartial = w.msg.HeaderPartial || w.state == inHeader
 			return w.finish(), err
 		}
 		w.line(line, start)

@@ -22,12 +22,12 @@ import (
 func searchCommand(o *options) *cobra.Command {
 	var limit int
 	var sort, zone, after string
-	var count bool
+	var count, unsure bool
 	cmd := &cobra.Command{
 		Use:   "search [QUERY]",
 		Short: "Find records",
 		Long: `Find records by a query: words, "phrases", AND OR NOT and parentheses, fields such as from: to: rcpt: subject: sent: received:
-size: hasattachment: msgid: sha256:, prefix*. The search is an act in the ledger before it is carried out.`,
+size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is in the manual. The search is an act in the ledger before it is carried out.`,
 		Example: `  holdfast search 'merger plan'
   holdfast search 'from:acme.example sent:2026-03 hasattachment:yes' --json
   holdfast search 'subject:"second draft" OR subject:timetable' --count`,
@@ -46,6 +46,9 @@ size: hasattachment: msgid: sha256:, prefix*. The search is an act in the ledger
 			if count {
 				v.Set("count", "1")
 			}
+			if unsure {
+				v.Set("not_fully_searched", "1")
+			}
 			body, err := c.do(cmd.Context(), http.MethodGet, "/search", v, nil)
 			if err != nil {
 				var p *problemError
@@ -61,6 +64,7 @@ size: hasattachment: msgid: sha256:, prefix*. The search is an act in the ledger
 	cmd.Flags().IntVar(&limit, "limit", search.DefaultLimit, "hits to print")
 	cmd.Flags().StringVar(&sort, "sort", "-received", "order: received, sent or size, with - before it for the largest first")
 	cmd.Flags().BoolVar(&count, "count", false, "print the number of hits only")
+	cmd.Flags().BoolVar(&unsure, "not-fully-searched", false, "list what the query can't say, since some of it could not be read")
 	cmd.Flags().StringVar(&zone, "tz", "UTC", "time zone of dates in the query")
 	cmd.Flags().StringVar(&after, "after", "", "the page that follows: next of the page before")
 	return addJSON(cmd, o)
@@ -103,6 +107,11 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 	read := res.Query
 	if read == "" {
 		read = "every message"
+	}
+	if n := res.NotSearched; n > 0 {
+		if _, err := fmt.Fprintf(w, "%d not fully searched: some of each could not be read, and what is missing might match (--not-fully-searched)\n", n); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(w, "%d found, read as: %s; complete through %s\n", res.Total, read, strings.Join(through, "; "))
 	return err

@@ -199,7 +199,7 @@ func BenchmarkSearch(b *testing.B) {
 		{"common by size", word("the"), index.SizeDesc},
 		{"phrase", word("mailing", "list"), index.ReceivedDesc},
 		{"common phrase", word("of", "the"), index.ReceivedDesc},
-		{"prefix", query.Text{Tokens: []string{"secur"}, Prefix: true}, index.ReceivedDesc},
+		{"prefix", query.Text{Tokens: []string{"secur"}, Form: query.Prefix}, index.ReceivedDesc},
 		{"domain", query.Address{Field: query.Participants, Part: query.Domain, Value: "example.org"}, index.ReceivedDesc},
 		{"not", query.Not{Query: word("the")}, index.ReceivedDesc},
 		{"sent in a month", query.Time{Field: query.Sent, From: september, Before: september.AddDate(0, 1, 0)}, index.SentAsc},

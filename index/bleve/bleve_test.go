@@ -94,10 +94,31 @@ func TestAgreesWithModel(t *testing.T) {
 		}
 		for range 40 {
 			q, sort := w.query(m, 3), pick(w, sorts)
-			want := m.search(q, sort)
-			got := pages(t, b, index.Request{Query: q, Sort: sort, Limit: pick(w, []int{1, 7, 20, 50, 1000})}, uint64(len(want)))
+			verdicts := m.decide(q)
+			want := m.search(verdicts, sort)
+			req := index.Request{Query: q, Sort: sort, Limit: pick(w, []int{1, 7, 20, 50, 1000}), Sets: m.sets()}
+			got := pages(t, b, req, uint64(len(want)))
 			if !slices.Equal(got, want) {
 				t.Fatalf("round %d, %#v by %s:\n got %v\nwant %v", round, q, sort, got, want)
+			}
+			req.Unknown, req.Limit = true, len(m)+1
+			n := uint64(0)
+			for _, v := range verdicts {
+				if v == query.Unknown {
+					n++
+				}
+			}
+			if res := find(t, b, req); res.Unknown != n || uint64(len(res.Hits)) != n {
+				t.Fatalf("round %d, %#v: %d unknown, %d shown, want %d", round, q, res.Unknown, len(res.Hits), n)
+			}
+			left := 20
+			for id, d := range m {
+				if got := query.Match(q, d); got != verdicts[id] && !hasSet(q) {
+					t.Fatalf("round %d, %#v: %v of record %s, want %v\n%+v", round, q, got, id, verdicts[id], d)
+				}
+				if left--; left == 0 {
+					break
+				}
 			}
 			asked++
 			found += len(want)
@@ -107,6 +128,15 @@ func TestAgreesWithModel(t *testing.T) {
 	if found < asked {
 		t.Errorf("%d queries had only %d hits: they test too little", asked, found)
 	}
+}
+
+func hasSet(q query.Query) (has bool) {
+	query.Walk(q, func(q query.Query) bool {
+		_, set := q.(query.Set)
+		has = has || set
+		return true
+	})
+	return has
 }
 
 // pages gives the hits of all pages.
@@ -178,7 +208,7 @@ func TestApplyAgainChangesNothing(t *testing.T) {
 	m.apply(batch)
 	for range 3 {
 		apply(t, b, batch)
-		got, want := pages(t, b, index.Request{Query: query.All{}, Sort: index.SizeAsc, Limit: 33}, 100), m.search(query.All{}, index.SizeAsc)
+		got, want := pages(t, b, index.Request{Query: query.All{}, Sort: index.SizeAsc, Limit: 33}, 100), m.search(m.decide(query.All{}), index.SizeAsc)
 		if !slices.Equal(got, want) {
 			t.Fatalf("got %v\nwant %v", got, want)
 		}
@@ -238,7 +268,7 @@ func TestTooBroad(t *testing.T) {
 	d := w.document()
 	d.Body = body.String()
 	apply(t, b, index.Batch{Documents: []*document.Document{d, w.document()}})
-	q := query.Text{Tokens: []string{"w"}, Prefix: true}
+	q := query.Text{Tokens: []string{"w"}, Form: query.Prefix}
 	_, err := b.Search(t.Context(), index.Request{Query: q, Limit: 1})
 	if !errors.Is(err, index.ErrTooBroad) || !strings.Contains(err.Error(), fmt.Sprint("w* stands for ", maxExpansion+1, ",")) {
 		t.Errorf("%v", err)
@@ -252,7 +282,7 @@ func TestTooBroad(t *testing.T) {
 // TestTooManyWords: what a document has beyond is left out, and that is said.
 func TestTooManyWords(t *testing.T) {
 	var body strings.Builder
-	for i := range maxWords + 1 {
+	for i := range document.MaxWords + 1 {
 		fmt.Fprintf(&body, "%x ", i)
 	}
 	w := newWorld(t, 13)
@@ -260,7 +290,7 @@ func TestTooManyWords(t *testing.T) {
 	d.Body, d.Partial = body.String(), false
 	b := open(t, t.TempDir())
 	apply(t, b, index.Batch{Documents: []*document.Document{d}})
-	for word, want := range map[string]uint64{"0": 1, fmt.Sprintf("%x", maxWords-1): 1, fmt.Sprintf("%x", maxWords): 0} {
+	for word, want := range map[string]uint64{"0": 1, fmt.Sprintf("%x", document.MaxWords-1): 1, fmt.Sprintf("%x", document.MaxWords): 0} {
 		res := find(t, b, index.Request{Query: query.Text{Field: query.Body, Tokens: []string{word}}, Limit: 1})
 		if res.Total != want || want == 1 && !res.Hits[0].Partial {
 			t.Errorf("%s: total %d, want %d; %+v", word, res.Total, want, res.Hits)

@@ -13,17 +13,25 @@ import (
 )
 
 // evaluator finds the documents of one segment that match. Deleted ones are the caller's business.
+//
+// Of a document of which something is missing a query may be unknown (query.Verdict). There are two sets for it: those that surely match,
+// and those that may; NOT turns one into the complement of the other.
 type evaluator struct {
-	ctx   context.Context
-	seg   segment.Segment
-	keys  func() ([]keys, error) // by document number
-	dicts [fieldCount]segment.TermDictionary
-	wide  wildcards
+	ctx     context.Context
+	seg     segment.Segment
+	keys    func() ([]keys, error) // by document number
+	sets    func(q query.Set) (*roaring.Bitmap, error)
+	dicts   [fieldCount]segment.TermDictionary
+	wide    expansions
+	gaps    map[byte]*roaring.Bitmap // by kind of term in fieldExact
+	crowded *roaring.Bitmap          // documents with too many spans for a proximity that was asked
+
+	expanded map[string][]string // what wildcards stand for, by field and canonical form
 }
 
-// eval gives the documents that match, as far as they are in within; what it gives outside of that means nothing. within nil is all of
-// them. The result is the caller's to change, within is not changed.
-func (e *evaluator) eval(q query.Query, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+// eval gives the documents that surely match, or with maybe those that may, as far as they are in within; what it gives outside of that
+// means nothing. within nil is all of them. The result is the caller's to change, within is not changed.
+func (e *evaluator) eval(q query.Query, within *roaring.Bitmap, maybe bool) (*roaring.Bitmap, error) {
 	if err := e.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -31,46 +39,157 @@ func (e *evaluator) eval(q query.Query, within *roaring.Bitmap) (*roaring.Bitmap
 	case query.All:
 		return e.all(), nil
 	case query.And:
-		return e.and(q, within)
+		return e.and(q, within, maybe)
 	case query.Or:
-		return e.or(len(q), func(i int) (*roaring.Bitmap, error) { return e.eval(q[i], within) })
+		return e.or(len(q), func(i int) (*roaring.Bitmap, error) { return e.eval(q[i], within, maybe) })
 	case query.Not:
-		hits, err := e.eval(q.Query, within)
-		if err != nil {
-			return nil, err
-		}
-		all := e.all()
-		all.AndNot(hits)
-		return all, nil
+		hits, err := e.eval(q.Query, within, !maybe)
+		return e.complement(hits), err
 	case query.Text:
-		return e.text(q, within)
+		hits, err := e.text(q, within)
+		return e.found(hits, err, textGap(q.Field), maybe)
+	case query.Near:
+		return e.near(q, within, maybe)
 	case query.Address:
-		return e.address(q)
+		hits, err := e.address(q)
+		return e.found(hits, err, addressGap(q.Field), maybe)
 	case query.Time:
-		if q.Field == query.Received {
-			from, before := receivedBounds(q)
-			return e.scan(within, func(k *keys) bool { return k.received >= from && k.received < before })
-		}
-		from, before := sentBounds(q)
-		return e.scan(within, func(k *keys) bool { return k.sent >= from && k.sent < before })
+		return e.time(q, within, maybe)
 	case query.Size:
-		return e.scan(within, func(k *keys) bool { return k.size >= q.Min && (q.Max < 0 || k.size <= q.Max) })
+		hits, err := e.scan(within, func(k *keys) bool { return k.size >= q.Min && (q.Max < 0 || k.size <= q.Max) })
+		return e.known(hits, err, maybe)
 	case query.Attached:
 		hits, err := e.term(fieldExact, string(exactAttached))
-		if err != nil || q.Has {
-			return hits, err
+		if q.Has {
+			return e.found(hits, err, exactPartial, maybe)
 		}
-		all := e.all()
-		all.AndNot(hits)
-		return all, nil
+		hits, err = e.found(hits, err, exactPartial, !maybe)
+		return e.complement(hits), err
 	case query.MessageID:
-		return e.term(fieldExact, string(exactMessageID)+q.Value)
+		hits, err := e.term(fieldExact, string(exactMessageID)+q.Value)
+		return e.found(hits, err, exactHeader, maybe)
 	case query.ID:
 		return e.term(fieldID, string(q.ID[:]))
 	case query.SHA256:
-		return e.term(fieldExact, string(exactSHA256)+string(q.Digest[:]))
+		hits, err := e.term(fieldExact, string(exactSHA256)+string(q.Digest[:]))
+		return e.known(hits, err, maybe)
+	case query.Set:
+		return e.sets(q)
 	}
 	return nil, fmt.Errorf("query of type %T: %w", q, errors.ErrUnsupported)
+}
+
+// decide gives the documents that match, and those of which it is unknown.
+func (e *evaluator) decide(q query.Query) (hits, unknown *roaring.Bitmap, err error) {
+	if hits, err = e.eval(q, nil, false); err != nil {
+		return nil, nil, err
+	}
+	gap, err := e.gap(exactPartial) // whatever is missing, these have it
+	if err != nil {
+		return nil, nil, err
+	}
+	unknown = gap.Clone()
+	if e.crowded != nil {
+		unknown.Or(e.crowded)
+	}
+	if unknown.AndNot(hits); unknown.IsEmpty() {
+		return hits, unknown, nil
+	}
+	maybe, err := e.eval(q, unknown.Clone(), true)
+	if err != nil {
+		return nil, nil, err
+	}
+	unknown.And(maybe)
+	return hits, unknown, nil
+}
+
+// textGap is the kind of term that documents have of which a text field may not be whole.
+func textGap(f query.Field) byte {
+	if f == query.Subject {
+		return exactSubject
+	}
+	return exactPartial
+}
+
+func addressGap(f query.Field) byte {
+	if f == query.EnvFrom || f == query.Rcpt {
+		return exactBare
+	}
+	return exactHeader
+}
+
+// gap gives the documents that have a term which says that something is missing. It is not to be changed.
+func (e *evaluator) gap(kind byte) (*roaring.Bitmap, error) {
+	if g := e.gaps[kind]; g != nil {
+		return g, nil
+	}
+	g, err := e.term(fieldExact, string(kind))
+	if err != nil {
+		return nil, err
+	}
+	if e.gaps == nil {
+		e.gaps = map[byte]*roaring.Bitmap{}
+	}
+	e.gaps[kind] = g
+	return g, nil
+}
+
+// found is of what was found, while it may also be in what is missing.
+func (e *evaluator) found(hits *roaring.Bitmap, err error, kind byte, maybe bool) (*roaring.Bitmap, error) {
+	if err != nil || !maybe {
+		return hits, err
+	}
+	gap, err := e.gap(kind)
+	if err == nil {
+		hits.Or(gap)
+	}
+	return hits, err
+}
+
+// known is of what is there whole, or not at all.
+func (e *evaluator) known(hits *roaring.Bitmap, err error, maybe bool) (*roaring.Bitmap, error) {
+	if err != nil {
+		return hits, err
+	}
+	gap, err := e.gap(exactBare)
+	switch {
+	case err != nil:
+	case maybe:
+		hits.Or(gap)
+	default:
+		hits.AndNot(gap)
+	}
+	return hits, err
+}
+
+func (e *evaluator) complement(hits *roaring.Bitmap) *roaring.Bitmap {
+	if hits == nil {
+		return nil
+	}
+	all := e.all()
+	all.AndNot(hits)
+	return all
+}
+
+func (e *evaluator) time(q query.Time, within *roaring.Bitmap, maybe bool) (*roaring.Bitmap, error) {
+	if q.Field == query.Received {
+		from, before := receivedBounds(q)
+		return e.scan(within, func(k *keys) bool { return k.received >= from && k.received < before })
+	}
+	from, before := sentBounds(q)
+	hits, err := e.scan(within, func(k *keys) bool { return k.sent >= from && k.sent < before })
+	if err != nil || !maybe {
+		return hits, err
+	}
+	gap, err := e.gap(exactHeader)
+	if err != nil {
+		return nil, err
+	}
+	undated, err := e.scan(gap, func(k *keys) bool { return k.sent == noTime })
+	if err == nil {
+		hits.Or(undated)
+	}
+	return hits, err
 }
 
 func (e *evaluator) all() *roaring.Bitmap {
@@ -80,7 +199,7 @@ func (e *evaluator) all() *roaring.Bitmap {
 }
 
 // and narrows down from operand to operand, the costly ones last.
-func (e *evaluator) and(q query.And, within *roaring.Bitmap) (*roaring.Bitmap, error) {
+func (e *evaluator) and(q query.And, within *roaring.Bitmap, maybe bool) (*roaring.Bitmap, error) {
 	var hits *roaring.Bitmap
 	for _, dear := range []bool{false, true} {
 		for _, operand := range q {
@@ -91,7 +210,7 @@ func (e *evaluator) and(q query.And, within *roaring.Bitmap) (*roaring.Bitmap, e
 			if limit == nil {
 				limit = within
 			}
-			more, err := e.eval(operand, limit)
+			more, err := e.eval(operand, limit, maybe)
 			if err != nil {
 				return nil, err
 			}
@@ -121,8 +240,8 @@ func costly(q query.Query) bool {
 	case query.Not:
 		return costly(q.Query)
 	case query.Text:
-		return len(q.Tokens) > 1
-	case query.Time, query.Size:
+		return len(q.Tokens) > 1 || q.Form == query.Exact
+	case query.Near, query.Time, query.Size:
 		return true
 	}
 	return false
@@ -150,27 +269,12 @@ func (e *evaluator) or(n int, eval func(i int) (*roaring.Bitmap, error)) (*roari
 	return hits, nil
 }
 
-func (e *evaluator) text(q query.Text, within *roaring.Bitmap) (*roaring.Bitmap, error) {
-	fields, ok := textFields[q.Field]
-	if !ok || len(q.Tokens) == 0 || q.Prefix && len(q.Tokens) != 1 {
-		return nil, fmt.Errorf("text %q in %q: %w", q.Tokens, q.Field, errors.ErrUnsupported)
-	}
-	return e.or(len(fields), func(i int) (*roaring.Bitmap, error) {
-		switch {
-		case q.Prefix:
-			return e.prefix(fields[i], q.Tokens[0], wildcard{q.Field, q.Tokens[0]})
-		case len(q.Tokens) == 1:
-			return e.term(fields[i], q.Tokens[0])
-		}
-		return e.phrase(fields[i], q.Tokens, within)
-	})
-}
-
 var textFields = map[query.Field][]fieldNo{
-	query.Anywhere:   {fieldSubject, fieldBody, fieldAttachment, fieldAttachmentText},
-	query.Subject:    {fieldSubject},
-	query.Body:       {fieldBody},
-	query.Attachment: {fieldAttachment},
+	query.Anywhere:       {fieldSubject, fieldBody, fieldAttachment, fieldAttachmentText},
+	query.Subject:        {fieldSubject},
+	query.Body:           {fieldBody},
+	query.Attachment:     {fieldAttachment},
+	query.AttachmentText: {fieldAttachmentText},
 }
 
 func (e *evaluator) address(q query.Address) (*roaring.Bitmap, error) {
@@ -182,7 +286,7 @@ func (e *evaluator) address(q query.Address) (*roaring.Bitmap, error) {
 	term := kind + q.Value
 	return e.or(len(fields), func(i int) (*roaring.Bitmap, error) {
 		if q.Prefix {
-			return e.prefix(fields[i], term, wildcard{q.Field, term})
+			return e.prefix(fields[i], term, q.String())
 		}
 		return e.term(fields[i], term)
 	})

@@ -4,6 +4,7 @@ import (
 	bleveindex "github.com/blevesearch/bleve_index_api"
 
 	"github.com/holdfast-archive/holdfast/index/document"
+	"github.com/holdfast-archive/holdfast/index/query"
 )
 
 // fieldNo numbers the fields of a document.
@@ -39,7 +40,10 @@ const (
 	exactMessageID = 'm' // the Message-ID
 	exactSHA256    = 's' // 32 bytes
 	exactAttached  = 'a' // no more than this byte: there is an attachment
-	exactPartial   = 'p' // likewise: some text may be missing
+	exactPartial   = 'p' // likewise: some text or attachment may be missing
+	exactHeader    = 'h' // likewise: some field of the header may be missing
+	exactBare      = 'b' // likewise: all but id and Received is missing
+	exactSubject   = 'j' // likewise: some of the subject is missing, or of the whole header
 )
 
 // Kinds of term in address fields, the first byte of each.
@@ -135,11 +139,7 @@ type occurrence struct {
 }
 
 // attachmentGap is the distance in positions between two names of attachments: no phrase and no proximity reaches from one to the next.
-const attachmentGap = 1000
-
-// maxWords bounds the different words of one field of one document. No language has so many: a message with more is machine-made, and would
-// take gigabytes of memory. Words that come first after that many are left out, and the document is marked as partial.
-const maxWords = 1 << 18
+const attachmentGap = query.MaxNear
 
 // scratchKept bounds the tokens of one text for which scratch space is kept.
 const scratchKept = 1 << 17
@@ -169,11 +169,13 @@ func (b *builder) document(d *document.Document) *doc {
 		out.fields[i].no = fieldNo(i)
 	}
 	f := &out.fields
-	b.cut = d.Partial
 	f[fieldID].value = []byte(out.id)
 	f[fieldID].terms = b.terms(out.id)
 	f[fieldKeys].terms = b.terms(encodeKeys(keysOf(d)))
+	b.cut = false
 	f[fieldSubject].terms = b.text(d.Subject)
+	subjectCut := b.cut || d.HeaderPartial || d.Bare
+	b.cut = subjectCut || d.Partial
 	f[fieldBody].terms = b.text(d.Body)
 	b.texts = b.texts[:0]
 	for _, a := range d.Attachments {
@@ -187,7 +189,7 @@ func (b *builder) document(d *document.Document) *doc {
 	f[fieldBcc].terms = b.addresses(d.Bcc)
 	f[fieldEnvFrom].terms = b.addresses(d.EnvFrom)
 	f[fieldRcpt].terms = b.addresses(d.Rcpt)
-	f[fieldExact].terms = b.exact(d, b.cut)
+	f[fieldExact].terms = b.exact(d, b.cut, subjectCut)
 	f[fieldHit].value = encodeHit(d, b.cut)
 	return out
 }
@@ -210,7 +212,7 @@ var once = func() (tf bleveindex.TokenFreq) {
 	return tf
 }()
 
-func (b *builder) exact(d *document.Document, partial bool) bleveindex.TokenFrequencies {
+func (b *builder) exact(d *document.Document, partial, subjectCut bool) bleveindex.TokenFrequencies {
 	var list []string
 	if d.MessageID != "" {
 		list = append(list, string(exactMessageID)+d.MessageID)
@@ -221,8 +223,13 @@ func (b *builder) exact(d *document.Document, partial bool) bleveindex.TokenFreq
 	if len(d.Attachments) > 0 {
 		list = append(list, string(exactAttached))
 	}
-	if partial {
-		list = append(list, string(exactPartial))
+	for _, mark := range [...]struct {
+		kind byte
+		set  bool
+	}{{exactPartial, partial}, {exactSubject, subjectCut}, {exactHeader, d.HeaderPartial || d.Bare}, {exactBare, d.Bare}} {
+		if mark.set {
+			list = append(list, string(mark.kind))
+		}
 	}
 	return b.terms(list...)
 }
@@ -255,7 +262,11 @@ func (b *builder) text(texts ...string) bleveindex.TokenFrequencies {
 	for _, s := range texts {
 		b.tokens = document.Tokens(b.tokens[:0], s)
 		for i := range b.tokens {
-			b.add(b.tokens[i].Text, pos+b.tokens[i].Position)
+			t := &b.tokens[i]
+			b.add(t.Text, pos+t.Position)
+			if t.Marked {
+				b.add(document.Variant(t.Text, document.Exact(s[t.Start:t.End])), pos+t.Position)
+			}
 		}
 		pos += len(b.tokens) + attachmentGap
 	}
@@ -293,7 +304,7 @@ func (b *builder) text(texts ...string) bleveindex.TokenFrequencies {
 
 func (b *builder) add(text string, pos int) {
 	i, ok := b.seen[text]
-	if !ok && len(b.words) == maxWords {
+	if !ok && len(b.words) == document.MaxWords {
 		b.cut = true
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -29,10 +30,10 @@ func (m model) apply(b index.Batch) {
 }
 
 // search gives the ids of all hits, in order.
-func (m model) search(q query.Query, sort index.Sort) []record.ID {
+func (m model) search(verdicts map[record.ID]query.Verdict, sort index.Sort) []record.ID {
 	var found []*document.Document
-	for _, d := range m {
-		if matches(q, d) {
+	for id, d := range m {
+		if verdicts[id] == query.Yes {
 			found = append(found, d)
 		}
 	}
@@ -62,79 +63,242 @@ func (m model) search(q query.Query, sort index.Sort) []record.ID {
 	return ids
 }
 
-func matches(q query.Query, d *document.Document) bool {
+// decide asks each record.
+func (m model) decide(q query.Query) map[record.ID]query.Verdict {
+	verdicts := map[record.ID]query.Verdict{}
+	for id, d := range m {
+		verdicts[id] = verdictOf(q, d)
+	}
+	return verdicts
+}
+
+// modelSets are the sets that come with every request: by name, the records whose id has a byte as the name has.
+var modelSets = []string{"a", "b c"}
+
+func inModelSet(name string, id record.ID) bool { return id[15]%3 == name[0]%3 }
+
+func (m model) sets() map[string][]record.ID {
+	sets := map[string][]record.ID{}
+	for _, name := range modelSets {
+		var ids []record.ID
+		for id := range m {
+			if inModelSet(name, id) {
+				ids = append(ids, id)
+			}
+		}
+		slices.SortFunc(ids, record.ID.Compare)
+		sets[query.Set{Field: query.Tag, Name: name}.String()] = ids
+	}
+	return sets
+}
+
+// verdictOf is query.Match, as plainly as can be, and it knows the sets.
+func verdictOf(q query.Query, d *document.Document) query.Verdict {
+	is := func(yes, gap bool) query.Verdict {
+		switch {
+		case yes:
+			return query.Yes
+		case gap:
+			return query.Unknown
+		}
+		return query.No
+	}
 	switch q := q.(type) {
 	case query.All:
-		return true
+		return query.Yes
 	case query.And:
-		return !slices.ContainsFunc(q, func(o query.Query) bool { return !matches(o, d) })
+		v := query.Yes
+		for _, o := range q {
+			v = min(v, verdictOf(o, d))
+		}
+		return v
 	case query.Or:
-		return slices.ContainsFunc(q, func(o query.Query) bool { return matches(o, d) })
+		v := query.No
+		for _, o := range q {
+			v = max(v, verdictOf(o, d))
+		}
+		return v
 	case query.Not:
-		return !matches(q.Query, d)
+		return query.Yes - verdictOf(q.Query, d)
 	case query.Text:
-		return slices.ContainsFunc(textsOf(q.Field, d), func(s string) bool { return hasPhrase(s, q) })
+		return textVerdict(q, q.Field, d, false)
+	case query.Near:
+		return textVerdict(q, q.Field, d, strings.Contains(q.String(), "NOT W/"))
 	case query.Address:
-		return slices.ContainsFunc(addressesOf(q.Field, d), func(a document.Address) bool { return hasAddress(a, q) })
+		yes := slices.ContainsFunc(addressesOf(q.Field, d), func(a document.Address) bool { return hasAddress(a, q) })
+		return is(yes, d.HeaderPartial && q.Field != query.EnvFrom && q.Field != query.Rcpt)
 	case query.Time:
 		t := d.Received
 		if q.Field == query.Sent {
 			t = d.Sent
 		}
-		return !t.IsZero() && (q.From.IsZero() || !t.Before(q.From)) && (q.Before.IsZero() || t.Before(q.Before))
+		yes := !t.IsZero() && (q.From.IsZero() || !t.Before(q.From)) && (q.Before.IsZero() || t.Before(q.Before))
+		return is(yes, t.IsZero() && d.HeaderPartial)
 	case query.Size:
-		return d.Size >= q.Min && (q.Max < 0 || d.Size <= q.Max)
+		return is(d.Size >= q.Min && (q.Max < 0 || d.Size <= q.Max), false)
 	case query.Attached:
-		return q.Has == (len(d.Attachments) > 0)
+		has := len(d.Attachments) > 0
+		if d.Partial && !has {
+			return query.Unknown
+		}
+		return is(q.Has == has, false)
 	case query.MessageID:
-		return d.MessageID == q.Value
+		return is(d.MessageID == q.Value, d.HeaderPartial)
 	case query.ID:
-		return d.ID == q.ID
+		return is(d.ID == q.ID, false)
 	case query.SHA256:
-		return d.SHA256 == q.Digest
+		return is(d.SHA256 == q.Digest, false)
+	case query.Set:
+		return is(inModelSet(q.Name, d.ID), false)
 	}
 	panic(fmt.Sprintf("query %T", q))
 }
 
-func textsOf(f query.Field, d *document.Document) []string {
-	var names []string
-	for _, a := range d.Attachments {
-		names = append(names, a.Name)
+func textVerdict(q query.Query, f query.Field, d *document.Document, unsure bool) query.Verdict {
+	v := query.No
+	for _, f := range fieldsOf(f) {
+		gap := d.Partial
+		if f == query.Subject {
+			gap = d.HeaderPartial
+		}
+		here := query.No
+		for _, s := range textsOf(f, d) {
+			if len(spansOf(q, tokensOf(s))) > 0 {
+				here = query.Yes
+			}
+		}
+		if gap && (here == query.No || unsure) {
+			here = query.Unknown
+		}
+		v = max(v, here)
 	}
+	return v
+}
+
+func fieldsOf(f query.Field) []query.Field {
+	if f == query.Anywhere {
+		return []query.Field{query.Subject, query.Body, query.Attachment, query.AttachmentText}
+	}
+	return []query.Field{f}
+}
+
+func textsOf(f query.Field, d *document.Document) []string {
 	switch f {
 	case query.Subject:
 		return []string{d.Subject}
 	case query.Body:
 		return []string{d.Body}
-	case query.Attachment:
-		return names
+	case query.AttachmentText:
+		return []string{d.AttachmentText}
 	}
-	return append(names, d.Subject, d.Body, d.AttachmentText)
+	var names []string
+	for _, a := range d.Attachments {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
-var tokenCache = map[string][]document.Token{}
+type modelToken struct{ text, exact string }
 
-func tokensOf(s string) []document.Token {
+var tokenCache = map[string][]modelToken{}
+
+func tokensOf(s string) []modelToken {
 	list, ok := tokenCache[s]
 	if !ok {
-		list = document.Tokens(nil, s)
+		for _, t := range document.Tokens(nil, s) {
+			m := modelToken{t.Text, t.Text}
+			if t.Marked {
+				m.exact = document.Exact(s[t.Start:t.End])
+			}
+			list = append(list, m)
+		}
 		tokenCache[s] = list
 	}
 	return list
 }
 
-func hasPhrase(s string, q query.Text) bool {
-	tokens := tokensOf(s)
-	for i := 0; i+len(q.Tokens) <= len(tokens); i++ {
-		ok := true
-		for k, want := range q.Tokens {
-			ok = ok && (tokens[i+k].Text == want || q.Prefix && strings.HasPrefix(tokens[i+k].Text, want))
+// spansOf gives the first and last place of everything that an operand of proximity can be.
+func spansOf(q query.Query, tokens []modelToken) (spans [][2]int) {
+	switch q := q.(type) {
+	case query.Text:
+		for i := 0; i+len(q.Tokens) <= len(tokens); i++ {
+			ok := true
+			for k := range q.Tokens {
+				ok = ok && isWord(q, k, tokens[i+k])
+			}
+			if ok {
+				spans = append(spans, [2]int{i, i + len(q.Tokens) - 1})
+			}
 		}
-		if ok {
-			return true
+	case query.Or:
+		for _, o := range q {
+			spans = append(spans, spansOf(o, tokens)...)
+		}
+	case query.Near:
+		as, bs := spansOf(q.A, tokens), spansOf(q.B, tokens)
+		for _, a := range as {
+			met := false
+			for _, b := range bs {
+				after := b[0] > a[1] && b[0]-a[1] <= q.N
+				before := a[0] > b[1] && a[0]-b[1] <= q.N && !q.Ordered
+				if !after && !before {
+					continue
+				}
+				met = true
+				if !q.Without {
+					spans = append(spans, [2]int{min(a[0], b[0]), max(a[1], b[1])})
+				}
+			}
+			if q.Without && !met {
+				spans = append(spans, a)
+			}
 		}
 	}
-	return false
+	return spans
+}
+
+func isWord(q query.Text, k int, t modelToken) bool {
+	want := q.Tokens[k]
+	switch q.Form {
+	case query.Prefix:
+		return strings.HasPrefix(t.text, want)
+	case query.Pattern:
+		re := strings.NewReplacer(`\?`, `.`, `\*`, `.*`).Replace(regexp.QuoteMeta(want))
+		return regexp.MustCompile(`^(?s:` + re + `)$`).MatchString(t.text)
+	case query.Fuzzy:
+		return distance([]rune(want), []rune(t.text)) <= 1
+	case query.Stem:
+		x, _ := q.Expansion() // the library's word is all there is
+		return x.Match(t.text)
+	case query.Exact:
+		if q.Exact[k] != "" {
+			want = q.Exact[k]
+		}
+		return t.text == q.Tokens[k] && t.exact == want
+	}
+	return t.text == want
+}
+
+// distance is the number of single changes between two words, neighbours that change places being one.
+func distance(a, b []rune) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		for j := range d[i] {
+			switch {
+			case i == 0 || j == 0:
+				d[i][j] = i + j
+			case a[i-1] == b[j-1]:
+				d[i][j] = d[i-1][j-1]
+			default:
+				d[i][j] = 1 + min(d[i-1][j], d[i][j-1], d[i-1][j-1])
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					d[i][j] = min(d[i][j], 1+d[i-2][j-2])
+				}
+			}
+		}
+	}
+	return d[len(a)][len(b)]
 }
 
 func addressesOf(f query.Field, d *document.Document) []document.Address {
@@ -172,16 +336,18 @@ func hasAddress(a document.Address, q query.Address) bool {
 // world makes random documents, and queries that have something to do with them.
 type world struct {
 	*rand.Rand
-	start time.Time
-	days  int
+	start      time.Time
+	days       int
+	vocabulary []string
+	people     []document.Address
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
 	t.Logf("seed %d", seed)
-	return &world{rand.New(rand.NewPCG(seed, 1)), time.Date(2024, 11, 20, 0, 0, 0, 0, time.UTC), 75}
+	return &world{rand.New(rand.NewPCG(seed, 1)), time.Date(2024, 11, 20, 0, 0, 0, 0, time.UTC), 75, vocabulary, people}
 }
 
-var vocabulary = strings.Fields("invoice Invoices invite the THE of and a b c report reports quarterly merger Müller mueller café cafe " +
+var vocabulary = strings.Fields("invoice Invoices invite the THE of and a b c report reports quarterly merger Müller mueller café cafe cáfe CAFÉ straße strasse reporting reported " +
 	"報告書 中文字 привет x1 x2 x10 don't e-mail " + strings.Repeat("long", 30))
 
 var people = []document.Address{
@@ -200,7 +366,7 @@ func some[T any](w *world, list []T, most int) (out []T) {
 }
 
 func (w *world) text(most int) string {
-	return strings.Join(some(w, vocabulary, most), pick(w, []string{" ", ", ", "\n"}))
+	return strings.Join(some(w, w.vocabulary, most), pick(w, []string{" ", ", ", "\n"}))
 }
 
 func (w *world) time() time.Time {
@@ -221,9 +387,10 @@ func (w *world) document() *document.Document {
 		ID: w.id(begun), Received: begun.Add(time.Duration(w.Int64N(int64(36 * time.Hour)))), Size: int64(w.IntN(20)) * 1000,
 		SHA256: record.Sum([]byte{byte(w.IntN(256))}), MessageID: fmt.Sprintf("%d@Example.ORG", w.IntN(50)),
 		Subject: w.text(6), Body: w.text(60),
-		From: some(w, people, 1), To: some(w, people, 3), Cc: some(w, people, 2), Bcc: some(w, people, 1), EnvFrom: some(w, people, 1),
-		Rcpt: some(w, people, 4), Partial: w.IntN(10) == 0,
+		From: some(w, w.people, 1), To: some(w, w.people, 3), Cc: some(w, w.people, 2), Bcc: some(w, w.people, 1), EnvFrom: some(w, w.people, 1),
+		Rcpt: some(w, w.people, 4), Partial: w.IntN(10) == 0,
 	}
+	d.HeaderPartial = d.Partial && w.IntN(2) == 0
 	if w.IntN(5) > 0 {
 		d.Sent = w.time().Truncate(time.Hour)
 	}
@@ -256,9 +423,11 @@ func (w *world) query(m model, depth int) query.Query {
 	for _, known = range m { // any
 		break
 	}
-	switch w.IntN(12) {
+	switch w.IntN(13) {
 	case 0:
 		return query.All{}
+	case 12:
+		return query.Set{Field: query.Tag, Name: pick(w, modelSets)}
 	case 1, 2, 3:
 		return w.textQuery(known)
 	case 4, 5:
@@ -280,6 +449,9 @@ func (w *world) query(m model, depth int) query.Query {
 	case 9:
 		return query.Attached{Has: w.IntN(2) == 0}
 	case 10:
+		if known != nil && w.IntN(2) == 0 {
+			return query.MessageID{Value: known.MessageID}
+		}
 		return query.MessageID{Value: fmt.Sprintf("%d@%s", w.IntN(60), pick(w, []string{"Example.ORG", "example.org"}))}
 	}
 	if known != nil && w.IntN(2) == 0 {
@@ -288,22 +460,99 @@ func (w *world) query(m model, depth int) query.Query {
 	return query.SHA256{Digest: record.Sum([]byte{byte(w.IntN(256))})}
 }
 
+var textFieldNames = []query.Field{query.Anywhere, query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText}
+
 func (w *world) textQuery(known *document.Document) query.Query {
-	q := query.Text{Field: pick(w, []query.Field{query.Anywhere, query.Anywhere, query.Subject, query.Body, query.Attachment})}
-	var tokens []document.Token
-	if known != nil && w.IntN(3) == 0 {
-		tokens = document.Tokens(nil, pick(w, []string{known.Body, known.Subject}))
+	if known != nil && w.IntN(4) == 0 {
+		if text := pick(w, []string{known.Body, known.Body, known.Subject}); len(document.Tokens(nil, text)) > 1 {
+			return w.neighbours(text, pick(w, textFieldNames))
+		}
 	}
-	if len(tokens) < 2 {
-		tokens = document.Tokens(nil, strings.Join([]string{pick(w, vocabulary), pick(w, vocabulary), pick(w, vocabulary)}, " "))
+	if w.IntN(3) == 0 {
+		return w.nearQuery(known, pick(w, textFieldNames), 2)
 	}
-	from := w.IntN(len(tokens))
-	for _, t := range tokens[from:min(len(tokens), from+1+w.IntN(4))] {
-		q.Tokens = append(q.Tokens, t.Text)
+	return w.wordQuery(known, pick(w, textFieldNames))
+}
+
+// nearQuery makes a proximity, or an operand of one.
+func (w *world) nearQuery(known *document.Document, f query.Field, depth int) query.Query {
+	q := query.Near{Field: f, N: 1 + w.IntN(1+w.IntN(12)), Ordered: w.IntN(3) == 0, A: w.wordQuery(known, f), B: w.wordQuery(known, f)}
+	q.Without = !q.Ordered && w.IntN(4) == 0
+	if depth > 0 && w.IntN(3) == 0 {
+		q.A = w.nearQuery(known, f, depth-1)
+	}
+	if depth > 0 && w.IntN(4) == 0 {
+		q.B = w.nearQuery(known, f, depth-1)
 	}
 	if w.IntN(4) == 0 {
-		q.Prefix = true
-		q.Tokens = []string{string([]rune(q.Tokens[0])[:1])}
+		q.A = query.NewOr(q.A, w.wordQuery(known, f))
+	}
+	return q
+}
+
+// neighbours makes a proximity that a text may well meet.
+func (w *world) neighbours(text string, f query.Field) query.Query {
+	tokens := document.Tokens(nil, text)
+	i := w.IntN(len(tokens))
+	j := min(i+1+w.IntN(9), len(tokens)-1)
+	if w.IntN(3) == 0 {
+		i, j = j, i
+	}
+	word := func(t document.Token) query.Query { return w.formed(text, []document.Token{t}, f) }
+	q := query.Near{Field: f, N: max(1, max(i-j, j-i)+w.IntN(3)-1), Ordered: w.IntN(3) == 0, A: word(tokens[i]), B: word(tokens[j])}
+	q.Without = !q.Ordered && w.IntN(4) == 0
+	if w.IntN(3) == 0 {
+		k := min(j+1+w.IntN(5), len(tokens)-1)
+		return query.Near{Field: f, N: 1 + w.IntN(8), A: q, B: word(tokens[k])}
+	}
+	return q
+}
+
+func (w *world) wordQuery(known *document.Document, f query.Field) query.Query {
+	text := strings.Join([]string{pick(w, w.vocabulary), pick(w, w.vocabulary), pick(w, w.vocabulary)}, " ")
+	if known != nil && w.IntN(2) == 0 {
+		if known := pick(w, []string{known.Body, known.Subject, known.AttachmentText}); len(document.Tokens(nil, known)) > 1 {
+			text = known
+		}
+	}
+	tokens := document.Tokens(nil, text)
+	from := w.IntN(len(tokens))
+	return w.formed(text, tokens[from:min(len(tokens), from+1+w.IntN(1+w.IntN(4)))], f)
+}
+
+// formed makes some form of words of a text.
+func (w *world) formed(text string, tokens []document.Token, f query.Field) query.Query {
+	q := query.Text{Field: f}
+	for _, t := range tokens {
+		q.Tokens = append(q.Tokens, t.Text)
+	}
+	letters := []rune(q.Tokens[0])
+	switch w.IntN(9) {
+	case 0:
+		q.Form, q.Tokens = query.Prefix, []string{string(letters[:1+w.IntN(min(3, len(letters)))])}
+	case 1:
+		if len(letters) > 2 {
+			letters[2+w.IntN(len(letters)-2)] = pick(w, []rune("?*"))
+			q.Form, q.Tokens = query.Pattern, []string{string(letters)}
+		}
+	case 2:
+		if len(letters) > 2 {
+			if i := w.IntN(len(letters)); w.IntN(2) == 0 {
+				letters[i] = pick(w, []rune("aeño7"))
+			}
+			q.Form, q.Tokens = query.Fuzzy, []string{string(letters)}
+		}
+	case 3:
+		q.Form, q.Tokens, q.Language = query.Stem, q.Tokens[:1], pick(w, query.Languages())
+	case 4, 5:
+		q.Form = query.Exact
+		for _, t := range tokens {
+			exact := ""
+			if t.Marked {
+				exact = document.Exact(text[t.Start:t.End])
+			}
+			q.Exact = append(q.Exact, exact)
+		}
 	}
 	return q
 }
@@ -313,7 +562,7 @@ func (w *world) addressQuery() query.Query {
 		Field: pick(w, []query.Field{query.From, query.To, query.Cc, query.Bcc, query.EnvFrom, query.Rcpt, query.Recipients, query.Participants}),
 		Part:  pick(w, []query.AddressPart{query.Whole, query.Domain, query.Name}),
 	}
-	a := pick(w, people)
+	a := pick(w, w.people)
 	local, domain := document.Split(a.Address)
 	switch q.Part {
 	case query.Whole:
@@ -321,7 +570,7 @@ func (w *world) addressQuery() query.Query {
 	case query.Domain:
 		q.Value = pick(w, []string{domain, "acme.com", "com", "mail.acme.com"})
 	default:
-		q.Value = pick(w, []string{document.FoldName(local), "smith", "neil", "o'neil", "小明", "acme"})
+		q.Value = pick(w, append(document.NameTokens(a), document.FoldName(local), "smith", "neil", "o'neil", "小明", "acme"))
 	}
 	if q.Prefix = w.IntN(3) == 0; q.Prefix && q.Value != "" {
 		r := []rune(q.Value)

@@ -8,8 +8,10 @@ import (
 	"math"
 	"runtime/debug"
 	"slices"
+	"sort"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	segment "github.com/blevesearch/scorch_segment_api/v2"
 
@@ -43,7 +45,7 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 			err = b.searchShard(s, c)
 		}
 		if wide := (*tooWide)(nil); errors.As(err, &wide) {
-			err = b.refuse(ctx, shards, wide.wildcard)
+			err = b.refuse(ctx, shards, wide)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("index: shard %s: %w", c.name, err)
@@ -53,7 +55,7 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 	if err := guard(func() (err error) { hits, err = s.hits(); return err }); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	return &index.Result{Total: s.total, Hits: hits}, nil
+	return &index.Result{Total: s.total, Unknown: s.blank, Hits: hits}, nil
 }
 
 // candidate is a shard that may have hits.
@@ -100,7 +102,7 @@ func guard(read func() error) (err error) {
 }
 
 // refuse says how many words a wildcard stands for.
-func (b *Backend) refuse(ctx context.Context, shards []candidate, w wildcard) error {
+func (b *Backend) refuse(ctx context.Context, shards []candidate, w *tooWide) error {
 	words := map[string]struct{}{}
 	for _, c := range shards {
 		sh, err := b.shard(c.name)
@@ -112,20 +114,20 @@ func (b *Backend) refuse(ctx context.Context, shards []candidate, w wildcard) er
 			defer snap.Close()
 			for _, part := range snap.Segments() {
 				e := evaluator{ctx: ctx, seg: part.Segment()}
-				if err := e.count(w, words); err != nil {
+				if err := e.count(w.expansion, words); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 		if errors.Is(err, errEnough) {
-			return fmt.Errorf("%s* stands for more than %d: %w", w.typed(), maxCounted, index.ErrTooBroad)
+			return fmt.Errorf("%s stands for more than %d: %w", w.typed, maxCounted, index.ErrTooBroad)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("%s* stands for %d, more than %d: %w", w.typed(), len(words), maxExpansion, index.ErrTooBroad)
+	return fmt.Errorf("%s stands for %d, more than %d: %w", w.typed, len(words), maxExpansion, index.ErrTooBroad)
 }
 
 // search is one search under way.
@@ -133,8 +135,9 @@ type search struct {
 	ctx   context.Context
 	req   index.Request
 	page  *page
-	wide  wildcards
+	wide  expansions
 	total uint64
+	blank uint64                  // of which it is unknown
 	snaps []*scorch.IndexSnapshot // that the page points into
 }
 
@@ -143,7 +146,7 @@ func newSearch(ctx context.Context, r index.Request) (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &search{ctx: ctx, req: r, page: p, wide: wildcards{}}, nil
+	return &search{ctx: ctx, req: r, page: p, wide: expansions{}}, nil
 }
 
 func (s *search) close() {
@@ -159,15 +162,23 @@ func (s *search) shard(sh *shard, snap *scorch.IndexSnapshot, countOnly bool) er
 	sh.forget(parts)
 	for _, part := range parts {
 		seg, id := part.Segment(), part.Id()
-		e := evaluator{ctx: s.ctx, seg: seg, wide: s.wide, keys: func() ([]keys, error) { return sh.keys(id, seg) }}
-		hits, err := e.eval(s.req.Query, nil)
+		e := evaluator{
+			ctx: s.ctx, seg: seg, wide: s.wide, keys: func() ([]keys, error) { return sh.keys(id, seg) },
+			sets: func(q query.Set) (*roaring.Bitmap, error) { return s.set(q, sh.name, seg) },
+		}
+		hits, unknown, err := e.decide(s.req.Query)
 		if err != nil {
 			return err
 		}
 		if gone := part.Deleted(); gone != nil {
 			hits.AndNot(gone)
+			unknown.AndNot(gone)
 		}
 		s.total += hits.GetCardinality()
+		s.blank += unknown.GetCardinality()
+		if s.req.Unknown {
+			hits = unknown
+		}
 		if countOnly || hits.IsEmpty() {
 			continue
 		}
@@ -183,6 +194,21 @@ func (s *search) shard(sh *shard, snap *scorch.IndexSnapshot, countOnly bool) er
 		}
 	}
 	return nil
+}
+
+// set gives the documents of a segment that are in a set which came with the request.
+func (s *search) set(q query.Set, shard string, seg segment.Segment) (*roaring.Bitmap, error) {
+	ids, ok := s.req.Sets[q.String()]
+	if !ok {
+		return nil, fmt.Errorf("%s: no set came with the request: %w", q, errors.ErrUnsupported)
+	}
+	from := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) >= shard })
+	to := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) > shard })
+	names := make([]string, 0, to-from)
+	for _, id := range ids[from:to] {
+		names = append(names, string(id[:]))
+	}
+	return seg.DocNumbers(names)
 }
 
 // hits reads what the page shows.
@@ -300,14 +326,6 @@ func ceilSecond(t time.Time) int64 {
 		return t.Unix() + 1
 	}
 	return t.Unix()
-}
-
-// typed is the wildcard's beginning as a person would know it.
-func (w wildcard) typed() string {
-	if _, ok := textFields[w.field]; ok {
-		return w.prefix
-	}
-	return w.prefix[1:]
 }
 
 // place is a hit that is not read yet.

@@ -26,7 +26,11 @@ type Document struct {
 
 	Attachments    []Attachment
 	AttachmentText string // of the attachments that are text, and what else was extracted
-	Partial        bool   // the message could not be read whole, or is encrypted: some text may be missing
+
+	// What may be missing. Each implies the one before it. A query that can't be answered for it is unknown, neither yes nor no.
+	Partial       bool // some text or attachment: the message could not be read whole, or is encrypted
+	HeaderPartial bool // some field of the header as well
+	Bare          bool // everything but ID and Received: the record could not be read
 }
 
 // Address is one address. At least one of the two is not empty.

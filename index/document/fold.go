@@ -19,12 +19,16 @@ const (
 )
 
 // folder holds the scratch space of foldings.
-type folder struct{ decomposed, kept, composed []byte }
+type folder struct {
+	decomposed, kept, composed []byte
+	marked                     bool // the last folding took an accent or the like away
+}
 
 // cluster folds one cluster (clusterLen): compatibility decomposition, marks that fold and characters that are not seen taken out, case
 // folded, and composed again. What it returns is valid until the next call, and may hold
 // several characters, separators among them (½), or none.
 func (f *folder) cluster(s string) []byte {
+	f.marked = false
 	if r, _ := utf8.DecodeRuneInString(s); r == '™' || r == '℠' {
 		return append(f.composed[:0], ' ') // else Acme™ would be acmetm
 	}
@@ -33,12 +37,29 @@ func (f *folder) cluster(s string) []byte {
 	var base rune
 	for _, r := range string(f.decomposed) {
 		switch {
-		case unseen(r), foldingMark(r) && !(r == breve && unicode.Is(unicode.Cyrillic, base)):
+		case unseen(r):
+			continue
+		case foldingMark(r) && !(r == breve && unicode.Is(unicode.Cyrillic, base)):
+			f.marked = true
 			continue
 		case !unicode.Is(unicode.Mn, r):
 			base = r
 		}
 		f.kept = appendCaseFold(f.kept, r)
+		f.marked = f.marked || r >= utf8.RuneSelf && bare[foldCase(r)] != ""
+	}
+	f.composed = norm.NFC.Append(f.composed[:0], f.kept...)
+	return f.composed
+}
+
+// exact is cluster with its accents left in place.
+func (f *folder) exact(s string) []byte {
+	f.decomposed = norm.NFKD.AppendString(f.decomposed[:0], s)
+	f.kept = f.kept[:0]
+	for _, r := range string(f.decomposed) {
+		if !unseen(r) {
+			f.kept = utf8.AppendRune(f.kept, foldCase(r))
+		}
 	}
 	f.composed = norm.NFC.Append(f.composed[:0], f.kept...)
 	return f.composed
@@ -90,8 +111,9 @@ const prolonged = 'ー'
 
 // foldedRune is what a character folds to by itself. Of class unknown it is not of one class (½).
 type foldedRune struct {
-	text  string
-	class class
+	text   string
+	class  class
+	marked bool // it is not exact
 }
 
 // commonRanges are the characters whose folding is kept in a table: Latin, Greek, Cyrillic, punctuation, full and half width.
@@ -114,6 +136,7 @@ var commonFolds = sync.OnceValue(func() *foldTable {
 	for i, c := range commonRanges {
 		for r := c.from; r < c.to; r++ {
 			text := string(f.cluster(string(r)))
+			marked := f.marked
 			k := letter
 			for n, q := range text {
 				switch c := classOf(q); {
@@ -123,7 +146,7 @@ var commonFolds = sync.OnceValue(func() *foldTable {
 					k = unknown
 				}
 			}
-			t[i] = append(t[i], foldedRune{text, k})
+			t[i] = append(t[i], foldedRune{text, k, marked})
 		}
 	}
 	return t
@@ -137,12 +160,15 @@ func appendCaseFold(dst []byte, r rune) []byte {
 		}
 		return append(dst, byte(r))
 	}
-	r = unicode.ToLower(unicode.ToUpper(r)) // by way of upper case: ς and σ, ſ and s
+	r = foldCase(r)
 	if s := bare[r]; s != "" {
 		return append(dst, s...)
 	}
 	return utf8.AppendRune(dst, r)
 }
+
+// foldCase goes by way of upper case: ς and σ, ſ and s are the same.
+func foldCase(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }
 
 var bare = map[rune]string{
 	'ß': "ss", 'æ': "ae", 'œ': "oe", 'ø': "o", 'đ': "d", 'ð': "d", 'ħ': "h", 'ł': "l", 'ŧ': "t", 'þ': "th", 'ı': "i",

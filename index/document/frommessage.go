@@ -8,7 +8,7 @@ import (
 // FromMessage makes the document of a record from its envelope and its parsed message. A nil message is one that could not be read at all:
 // the document then has what the envelope says, and is Partial. Texts are in UTF-8.
 func FromMessage(env *record.Envelope, msg *message.Message) *Document {
-	d := &Document{ID: env.ID, Received: env.Received.UTC(), Size: env.Size, SHA256: env.SHA256, Partial: true}
+	d := &Document{ID: env.ID, Received: env.Received.UTC(), Size: env.Size, SHA256: env.SHA256, Partial: true, HeaderPartial: true}
 	if env.MailFrom != nil && env.MailFrom.Address != "" {
 		d.EnvFrom = []Address{{Address: FoldAddress(env.MailFrom.Address)}}
 	}
@@ -34,7 +34,8 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 		d.Attachments = append(d.Attachments, Attachment{Name: p.Name, Type: p.Type, Size: p.Size})
 	}
 	d.AttachmentText = msg.AttachedText
-	d.Partial = msg.Partial || msg.Encrypted
+	d.HeaderPartial = msg.HeaderPartial
+	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial
 	return d
 }
 

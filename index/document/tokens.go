@@ -15,6 +15,7 @@ type Token struct {
 	Position int    // 0 for the first token of a text, one more for each after it
 	Start    int    // byte offsets of the word in the text, for marking it: text[Start:End]
 	End      int
+	Marked   bool // an accent or the like was folded away: Exact(text[Start:End]) has it
 }
 
 // Tokens appends the tokens of s to dst. It is the one analysis that there is: the index, the evaluator and the reader of queries all
@@ -35,7 +36,7 @@ func Tokens(dst []Token, s string) []Token {
 		case i == start:
 			i++ // a separator
 		case changed == 0 && i-start <= MaxToken:
-			t.dst = append(t.dst, Token{s[start:i], len(t.dst) - t.first, start, i})
+			t.dst = append(t.dst, Token{s[start:i], len(t.dst) - t.first, start, i, false})
 		default:
 			for j := start; j < i; j += MaxToken {
 				t.ascii(j, min(j+MaxToken, i))
@@ -66,6 +67,7 @@ type tokenizer struct {
 	text       strings.Builder // the folded texts, one after the other; tokens share its memory
 	word       int             // where the word being built begins in text
 	start, end int             // where it stands in s
+	marked     bool            // an accent of it was folded away
 	folded     folder
 }
 
@@ -91,8 +93,9 @@ func (t *tokenizer) room() {
 // flush ends the word being built, if there is one.
 func (t *tokenizer) flush() {
 	if t.text.Len() > t.word {
-		t.dst = append(t.dst, Token{t.text.String()[t.word:], len(t.dst) - t.first, t.start, t.end})
+		t.dst = append(t.dst, Token{t.text.String()[t.word:], len(t.dst) - t.first, t.start, t.end, t.marked})
 		t.word = t.text.Len()
+		t.marked = false
 	}
 }
 
@@ -116,13 +119,14 @@ func (t *tokenizer) add(r rune, c class, i, j int) {
 	}
 }
 
-// letters is add for a few letters at once.
-func (t *tokenizer) letters(s string, i, j int) {
+// letters is add for a few letters at once, which marked says are not exact.
+func (t *tokenizer) letters(s string, marked bool, i, j int) {
 	have := t.text.Len() - t.word
 	switch {
 	case have+len(s) > MaxToken || s == "":
 		for _, r := range s {
 			t.add(r, letter, i, j)
+			t.marked = t.marked || marked
 		}
 		return
 	case have == 0:
@@ -130,6 +134,7 @@ func (t *tokenizer) letters(s string, i, j int) {
 		t.start = i
 	}
 	t.text.WriteString(s)
+	t.marked = t.marked || marked
 	t.end = j
 }
 
@@ -157,7 +162,7 @@ func (t *tokenizer) unicode(i int) int {
 		if standsAlone(t.s[i+n:]) {
 			if known := common.find(r); known != nil && known.class != unknown {
 				if known.class == letter {
-					t.letters(known.text, i, i+n)
+					t.letters(known.text, known.marked, i, i+n)
 				} else {
 					for _, q := range known.text {
 						t.add(q, known.class, i, i+n)
@@ -168,7 +173,7 @@ func (t *tokenizer) unicode(i int) int {
 			}
 			if plainEastAsian(r) {
 				t.flush()
-				t.dst = append(t.dst, Token{t.s[i : i+n], len(t.dst) - t.first, i, i + n})
+				t.dst = append(t.dst, Token{t.s[i : i+n], len(t.dst) - t.first, i, i + n, false})
 				i += n
 				continue
 			}
@@ -176,9 +181,37 @@ func (t *tokenizer) unicode(i int) int {
 		n = clusterLen(t.s[i:])
 		for _, q := range string(t.folded.cluster(t.s[i : i+n])) {
 			t.add(q, classOf(q), i, i+n)
+			t.marked = t.marked || t.folded.marked && t.text.Len() > t.word
 		}
 		i += n
 	}
 	t.flush()
 	return i
 }
+
+// Exact gives the exact form of a word: folded as Tokens does, but with its accents, and its ligatures and letters with an accent built in
+// as they are (straße, not strasse). It is the same however the word is composed.
+func Exact(word string) string {
+	var f folder
+	dst := make([]byte, 0, len(word)+8)
+	for i := 0; i < len(word); {
+		n := clusterLen(word[i:])
+		dst = append(dst, f.exact(word[i:i+n])...)
+		i += n
+	}
+	return string(dst)
+}
+
+// Variant is the term that a marked word has beside its folded one, at the same position: it names the exact form of an occurrence. All
+// variants of one word begin with VariantsOf it; no word begins so.
+func Variant(folded, exact string) string { return VariantsOf(folded) + exact }
+
+// VariantsOf is what all variants of a folded word begin with.
+func VariantsOf(folded string) string { return "\x00" + folded + "\x00" }
+
+// IsVariant tells a variant from a word.
+func IsVariant(term string) bool { return term != "" && term[0] == 0 }
+
+// MaxWords bounds the different terms, words and variants, of one field of one document. No language has so many: a message with more is
+// machine-made, and would take gigabytes of memory. What comes first after that many is left out, and the document is partial.
+const MaxWords = 1 << 18

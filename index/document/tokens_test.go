@@ -108,7 +108,7 @@ func TestTokensOffsets(t *testing.T) {
 func TestTokensAppends(t *testing.T) {
 	dst := Tokens(nil, "one Two")
 	dst = Tokens(dst, "Three")
-	if len(dst) != 3 || dst[2] != (Token{"three", 0, 0, 5}) || dst[1] != (Token{"two", 1, 4, 7}) {
+	if len(dst) != 3 || dst[2] != (Token{"three", 0, 0, 5, false}) || dst[1] != (Token{"two", 1, 4, 7, false}) {
 		t.Errorf("got %v", dst)
 	}
 }

@@ -61,5 +61,8 @@ func Walk(q Query, visit func(Query) bool) {
 		}
 	case Not:
 		Walk(q.Query, visit)
+	case Near:
+		Walk(q.A, visit)
+		Walk(q.B, visit)
 	}
 }

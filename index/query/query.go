@@ -6,12 +6,14 @@
 package query
 
 import (
+	"strings"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
 )
 
-// Query is a node of the tree: All, And, Or, Not, Text, Address, Time, Size, Attached, MessageID, ID or SHA256. String gives the
+// Query is a node of the tree: All, And, Or, Not, Text, Near, Address, Time, Size, Attached, MessageID, ID, SHA256 or Set. String gives the
 // canonical form, which search/syntax parses back to the same tree. Queries are immutable and safe for concurrent use.
 type Query interface {
 	String() string
@@ -33,12 +35,13 @@ type Not struct{ Query Query }
 // Field names a text or address field.
 type Field string
 
-// Text fields. Anywhere is subject, body and attachment names together (and the text of attachments, once it is extracted).
+// Text fields. Anywhere is subject, body, attachment names and attachment text together.
 const (
-	Anywhere   Field = ""
-	Subject    Field = "subject"
-	Body       Field = "body"
-	Attachment Field = "attachment" // names of attachments
+	Anywhere       Field = ""
+	Subject        Field = "subject"
+	Body           Field = "body"
+	Attachment     Field = "attachment" // names of attachments
+	AttachmentText Field = "attachmenttext"
 )
 
 // Address fields. From … Bcc are of the header; EnvFrom and Rcpt are the SMTP envelope.
@@ -53,14 +56,42 @@ const (
 	Participants Field = "participants" // any address at all
 )
 
-// Text matches a word, a phrase (its tokens at consecutive positions of one field), or with Prefix a word that begins with the one token.
+// Form says how the words of a Text are compared.
+type Form int
+
+// The forms. All but Words and Exact have one token, and are one word.
+const (
+	Words   Form = iota // as they are, folded: a word or a phrase
+	Prefix              // word*: what begins so
+	Pattern             // wo?d, w?rd*: a ? in the token stands for one character, a * for any number
+	Stem                // word~en: what has the same stem in that language
+	Fuzzy               // word~1: what differs by one letter more, less or other, or by two that changed places
+	Exact               // +word: with its accents, or without any
+)
+
+// Text matches a word, or a phrase: its tokens at consecutive positions of one field.
 type Text struct {
-	Field  Field
-	Tokens []string // at least one; exactly one with Prefix
-	Prefix bool
-	Quoted bool   // typed in quotes
-	Typed  string // as it was typed, without quotes: for String
+	Field    Field
+	Form     Form
+	Tokens   []string // at least one
+	Exact    []string // of form Exact: the exact form of each token that is marked, "" for one that is not
+	Language string   // of form Stem: one of Languages
+	Quoted   bool     // typed in quotes
+	Typed    string   // as it was typed, without quotes and the signs of its form: for String
 }
+
+// Near matches where two operands stand near each other in one field: spans that do not overlap, with the last position of the first and
+// the first position of the second at most N apart (neighbours are 1 apart).
+type Near struct {
+	Field   Field
+	N       int   // from 1 to MaxNear
+	Ordered bool  // A stands before B
+	Without bool  // an A with no B so near on either side; not together with Ordered
+	A, B    Query // each a Text, a Near or an Or of these, all of the same Field
+}
+
+// MaxNear is how far apart the operands of Near can be: no further than one name of an attachment is from the next.
+const MaxNear = 1000
 
 // AddressPart says what of an address is compared.
 type AddressPart int
@@ -89,7 +120,7 @@ const (
 	Received TimeField = "received" // time of receipt
 )
 
-// Time matches From ≤ t < Before, in UTC; a zero bound is open. A record without such a time (no readable Date) does not match.
+// Time matches From ≤ t < Before; a zero bound is open. The bounds have the zone in which they were meant, as Zone gives it. A record without such a time (no readable Date) does not match.
 type Time struct {
 	Field        TimeField
 	From, Before time.Time
@@ -110,11 +141,47 @@ type ID struct{ ID record.ID }
 // SHA256 matches the digest of the message's bytes.
 type SHA256 struct{ Digest record.Digest }
 
+// SetField is a field whose answer is not in the record: a request brings the sets of records that it stands for.
+type SetField string
+
+// The fields joined by sets.
+const (
+	Hold    SetField = "hold"
+	Matter  SetField = "matter"
+	Tag     SetField = "tag"
+	Policy  SetField = "policy"
+	Expires SetField = "expires"
+)
+
+// Set matches the records of a set that the request brings. Name is what it is called, or for Expires empty; then From and Before are as
+// in Time. Its String is the key of the set.
+type Set struct {
+	Field        SetField
+	Name         string // folded by FoldSetName
+	From, Before time.Time
+}
+
+// FoldSetName gives the form in which the names of holds, matters, tags and policies are compared: NFKC, folded case, single blanks.
+func FoldSetName(name string) string {
+	return strings.Join(strings.Fields(document.Exact(name)), " ")
+}
+
+// Zone gives the zone of t's offset, the same for the same offset, so that trees can be compared.
+func Zone(t time.Time) time.Time {
+	_, offset := t.Zone()
+	if offset == 0 {
+		return t.UTC()
+	}
+	return t.In(time.FixedZone("", offset))
+}
+
 func (All) query()       {}
 func (And) query()       {}
 func (Or) query()        {}
 func (Not) query()       {}
 func (Text) query()      {}
+func (Near) query()      {}
+func (Set) query()       {}
 func (Address) query()   {}
 func (Time) query()      {}
 func (Size) query()      {}

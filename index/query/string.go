@@ -1,13 +1,14 @@
 package query
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 )
 
-// The canonical form has every field, operator and moment written out: AND between operands, times in UTC, sizes in bytes. Its parentheses
+// The canonical form has every field, operator and moment written out: AND between operands, times with their zone, sizes in bytes. Its parentheses
 // are those that the tree needs, so that no reader has to know which operator binds tighter.
 
 // String is empty: the empty query is how All is written.
@@ -36,29 +37,102 @@ func join(list []Query, op string) string {
 
 // operand writes what stands beside an operator.
 func operand(q Query) string {
-	switch q.(type) {
+	switch q := q.(type) {
 	case And, Or, Not, All:
 		return "(" + q.String() + ")"
+	case Near:
+		if q.Field == Anywhere {
+			return "(" + q.String() + ")"
+		}
 	}
 	return q.String()
 }
 
 func (q Text) String() string {
-	typed := q.Typed
-	if typed == "" {
-		typed = strings.Join(q.Tokens, " ")
-	}
-	prefix := ""
 	if q.Field != Anywhere {
-		prefix = string(q.Field) + ":"
+		return string(q.Field) + ":" + q.value(!q.Quoted && Plain(q.typed()))
 	}
+	return q.value(!q.Quoted && Plain(q.typed()) && !Operator(q.typed()) && !strings.ContainsAny(q.typed(), ":=<>"))
+}
+
+// bare is the text without its field, as it stands in parentheses behind one.
+func (q Text) bare() string {
+	return q.value(!q.Quoted && Plain(q.typed()) && !Operator(q.typed()) && !fieldLike.MatchString(q.typed()))
+}
+
+var fieldLike = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*[:=<>]`)
+
+func (q Text) typed() string {
+	if q.Typed == "" {
+		return strings.Join(q.Tokens, " ")
+	}
+	return q.Typed
+}
+
+func (q Text) value(plain bool) string {
+	typed := q.typed()
+	switch q.Form {
+	case Prefix:
+		return typed + "*"
+	case Pattern:
+		return typed
+	case Stem:
+		return typed + "~" + q.Language
+	case Fuzzy:
+		return typed + "~1"
+	case Exact:
+		return "+" + typed
+	}
+	if !plain {
+		return quote(typed)
+	}
+	return typed
+}
+
+// Operator is how it is written: W/n, PRE/n or NOT W/n. NEAR, ONEAR and AROUND are other ways to say these.
+func (q Near) Operator() string {
+	n := strconv.Itoa(q.N)
 	switch {
-	case q.Prefix:
-		return prefix + typed + "*"
-	case q.Quoted || !Plain(typed) || q.Field == Anywhere && (Operator(typed) || strings.ContainsAny(typed, ":=<>")):
-		return prefix + quote(typed)
+	case q.Without:
+		return "NOT W/" + n
+	case q.Ordered:
+		return "PRE/" + n
 	}
-	return prefix + typed
+	return "W/" + n
+}
+
+func (q Near) String() string {
+	if q.Field != Anywhere {
+		return string(q.Field) + ":(" + near(q) + ")"
+	}
+	return near(q)
+}
+
+// near writes proximity without its field.
+func near(q Query) string {
+	switch q := q.(type) {
+	case Near:
+		return nearOperand(q.A) + " " + q.Operator() + " " + nearOperand(q.B)
+	case Or:
+		list := make([]string, len(q))
+		for i, o := range q {
+			list[i] = nearOperand(o)
+		}
+		return strings.Join(list, " OR ")
+	case Text:
+		if q.Field == Anywhere {
+			return q.String()
+		}
+		return q.bare()
+	}
+	return q.String()
+}
+
+func nearOperand(q Query) string {
+	if _, ok := q.(Text); ok {
+		return near(q)
+	}
+	return "(" + near(q) + ")"
 }
 
 // String writes a whole address and a domain with a dot as they are, another domain with an @ before it, a name with an @ behind it where
@@ -80,20 +154,30 @@ func (q Address) String() string {
 	return string(q.Field) + ":" + quote(value+at)
 }
 
-// String writes a range with its last second in it, as ranges are written, and the half-open ones with >= and <.
-func (q Time) String() string {
-	field := string(q.Field)
-	from, before := q.From.UTC(), q.Before.UTC()
+func (q Time) String() string { return timeRange(string(q.Field), q.From, q.Before) }
+
+// timeRange writes a range with its last second in it, as ranges are written, and the half-open ones with >= and <, all with their zone.
+func timeRange(field string, from, before time.Time) string {
 	switch {
-	case q.Before.IsZero():
+	case before.IsZero():
 		return field + ">=" + from.Format(time.RFC3339Nano)
-	case q.From.IsZero():
+	case from.IsZero():
 		return field + "<" + before.Format(time.RFC3339Nano)
 	case before.Nanosecond() == 0:
 		return field + ":" + from.Format(time.RFC3339Nano) + ".." + before.Add(-time.Second).Format(time.RFC3339)
 	default:
 		return field + ":" + from.Format(time.RFC3339Nano) + ".." + before.Add(-1).Format("2006-01-02T15:04:05.000000000Z07:00")
 	}
+}
+
+func (q Set) String() string {
+	switch {
+	case q.Field == Expires:
+		return timeRange(string(q.Field), q.From, q.Before)
+	case Plain(q.Name):
+		return string(q.Field) + ":" + q.Name
+	}
+	return string(q.Field) + ":" + quote(q.Name)
 }
 
 func (q Size) String() string {
@@ -144,7 +228,7 @@ func Special(r rune) bool {
 	return unicode.IsSpace(r) || strings.ContainsRune(`"“”„(){}*?~|`, r) || strings.ContainsRune("：＝＜＞（）｛｝", r)
 }
 
-// Operator says whether a word is one of the language's operators, those that can't be answered yet included.
+// Operator says whether a word is one of the language's operators, or looks like one.
 func Operator(s string) bool {
 	switch s {
 	case "AND", "OR", "NOT", "NEAR", "ONEAR", "AROUND":

@@ -21,42 +21,48 @@ type property struct {
 type field struct {
 	read    func(p *parser, prop *property, v token) (query.Query, error)
 	ordered bool // < and > mean something
+	joined  bool // of the sets that a request brings
 }
 
 // fields has every field that is answered.
 var fields = map[string]field{
-	"subject":       {read: (*parser).textValue},
-	"body":          {read: (*parser).textValue},
-	"attachment":    {read: (*parser).textValue},
-	"from":          {read: (*parser).addressValue},
-	"to":            {read: (*parser).addressValue},
-	"cc":            {read: (*parser).addressValue},
-	"bcc":           {read: (*parser).addressValue},
-	"envfrom":       {read: (*parser).addressValue},
-	"rcpt":          {read: (*parser).addressValue},
-	"recipients":    {read: (*parser).addressValue},
-	"participants":  {read: (*parser).addressValue},
-	"sent":          {read: (*parser).timeValue, ordered: true},
-	"received":      {read: (*parser).timeValue, ordered: true},
-	"after":         {read: (*parser).afterValue},
-	"before":        {read: (*parser).beforeValue},
-	"newer_than":    {read: (*parser).newerValue},
-	"older_than":    {read: (*parser).olderValue},
-	"size":          {read: (*parser).sizeValue, ordered: true},
-	"larger":        {read: (*parser).largerValue},
-	"smaller":       {read: (*parser).smallerValue},
-	"hasattachment": {read: (*parser).attachedValue},
-	"has":           {read: (*parser).hasValue},
-	"msgid":         {read: (*parser).messageIDValue},
-	"rfc822msgid":   {read: (*parser).messageIDValue},
-	"id":            {read: (*parser).idValue},
-	"sha256":        {read: (*parser).sha256Value},
+	"subject":        {read: (*parser).textValue},
+	"body":           {read: (*parser).textValue},
+	"attachment":     {read: (*parser).textValue},
+	"attachmenttext": {read: (*parser).textValue},
+	"from":           {read: (*parser).addressValue},
+	"to":             {read: (*parser).addressValue},
+	"cc":             {read: (*parser).addressValue},
+	"bcc":            {read: (*parser).addressValue},
+	"envfrom":        {read: (*parser).addressValue},
+	"rcpt":           {read: (*parser).addressValue},
+	"recipients":     {read: (*parser).addressValue},
+	"participants":   {read: (*parser).addressValue},
+	"sent":           {read: (*parser).timeValue, ordered: true},
+	"received":       {read: (*parser).timeValue, ordered: true},
+	"after":          {read: (*parser).afterValue},
+	"before":         {read: (*parser).beforeValue},
+	"newer_than":     {read: (*parser).newerValue},
+	"older_than":     {read: (*parser).olderValue},
+	"size":           {read: (*parser).sizeValue, ordered: true},
+	"larger":         {read: (*parser).largerValue},
+	"smaller":        {read: (*parser).smallerValue},
+	"hasattachment":  {read: (*parser).attachedValue},
+	"has":            {read: (*parser).hasValue},
+	"msgid":          {read: (*parser).messageIDValue},
+	"rfc822msgid":    {read: (*parser).messageIDValue},
+	"id":             {read: (*parser).idValue},
+	"sha256":         {read: (*parser).sha256Value},
+	"hold":           {read: (*parser).setValue, joined: true},
+	"matter":         {read: (*parser).setValue, joined: true},
+	"tag":            {read: (*parser).setValue, joined: true},
+	"policy":         {read: (*parser).setValue, joined: true},
+	"expires":        {read: (*parser).expiresValue, ordered: true, joined: true},
 }
 
 // laterFields are of the language, but can't be answered yet.
 var laterFields = []string{
-	"attachmenttext", "filetype", "thread", "list", "importance", "direction", "client", "tls", "auth", "spf", "dkim", "dmarc", "outcome",
-	"hold", "matter", "tag", "policy", "expires",
+	"filetype", "thread", "list", "importance", "direction", "client", "tls", "auth", "spf", "dkim", "dmarc", "outcome",
 }
 
 // otherNames are what other languages call a field of ours.
@@ -71,6 +77,10 @@ func (p *parser) known(t token) (*property, error) {
 	nameAt := span{t.start, t.start + len(t.text)}
 	f, ok := fields[name]
 	switch {
+	case ok && f.joined && p.env.Standing:
+		return nil, p.fail(nameAt, name+" can't be asked by a policy, hold, scope or alert", "these decide on what a message is, not on what was decided of it")
+	case ok && f.joined && !p.env.Joins:
+		return nil, p.fail(nameAt, name+" is "+notYet, "")
 	case ok && !f.ordered && t.op != ":" && t.op != "=":
 		return nil, p.fail(t.span, fmt.Sprintf("%s has no order: %s", name, t.op), "write "+name+":value")
 	case ok:
@@ -187,9 +197,42 @@ func (p *parser) smallerValue(prop *property, v token) (query.Query, error) {
 	return p.sizeValue(&property{span: prop.span, op: "<"}, v)
 }
 
+// setValue reads the name of a hold, matter, tag or policy.
+func (p *parser) setValue(prop *property, v token) (query.Query, error) {
+	name := v.text
+	if v.kind == tokenWord {
+		var star bool
+		var err error
+		if name, star, err = p.plainWord(v); err != nil {
+			return nil, err
+		}
+		if star {
+			return nil, p.fail(span{v.end - 1, v.end}, "a wildcard in a name of "+prop.name, "")
+		}
+	}
+	if name = query.FoldSetName(name); name == "" {
+		return nil, p.fail(v.span, "an empty name", "")
+	}
+	return query.Set{Field: query.SetField(prop.name), Name: name}, nil
+}
+
+// expiresValue reads a time as received: does.
+func (p *parser) expiresValue(prop *property, v token) (query.Query, error) {
+	if _, ok := p.ago(v.text); ok {
+		return nil, p.badDate(v.span, v.text)
+	}
+	q, err := p.timeValue(prop, v)
+	t, ok := q.(query.Time)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return query.Set{Field: query.Expires, From: t.From, Before: t.Before}, nil
+}
+
 // units in bytes: decimal ones as mail programs and the SI have them, binary ones with an i.
 var units = map[string]int64{
 	"": 1, "B": 1, "K": 1e3, "KB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
+	"T": 1e12, "TB": 1e12, "TIB": 1 << 40,
 }
 
 // bytes reads a whole number with a unit.
@@ -197,7 +240,7 @@ func (p *parser) bytes(at span, s string, v token) (int64, error) {
 	if v.kind == tokenPhrase {
 		at = v.span
 	}
-	digits := strings.TrimRight(s, "KMGIBkmgib")
+	digits := strings.TrimRight(s, "KMGTIBkmgtib")
 	unit, ok := units[strings.ToUpper(s[len(digits):])]
 	n, err := strconv.ParseUint(digits, 10, 62)
 	if err != nil || !ok || strings.HasPrefix(digits, "+") || int64(n) > (1<<62)/unit {

@@ -16,12 +16,15 @@ type span struct{ start, end int }
 type tokenKind int
 
 const (
-	tokenEnd   tokenKind = iota
-	tokenOpen            // (
-	tokenClose           // )
+	tokenEnd     tokenKind = iota
+	tokenOpen              // (
+	tokenClose             // )
+	tokenBrace             // {
+	tokenUnbrace           // }
 	tokenAnd
 	tokenOr
 	tokenNot    // NOT, or the - before a term
+	tokenNear   // proximity: near says which
 	tokenField  // text is the name as typed, op what follows it
 	tokenWord   // text as typed
 	tokenPhrase // text without its quotes
@@ -32,6 +35,7 @@ type token struct {
 	span
 	text string
 	op   string
+	near query.Near // without its operands
 }
 
 type lexer struct {
@@ -67,8 +71,16 @@ func (l *lexer) next(in *property) (token, error) {
 		t.kind = tokenClose
 		l.pos++
 		return t, l.apart("parenthesis")
+	case l.text[l.pos] == '{':
+		t.kind = tokenBrace
+		l.pos++
+		return t, nil
+	case l.text[l.pos] == '}':
+		t.kind = tokenUnbrace
+		l.pos++
+		return t, l.apart("brace")
 	case l.text[l.pos] == '-':
-		if r, _ := utf8.DecodeRuneInString(l.text[l.pos+1:]); l.pos+1 == len(l.text) || unicode.IsSpace(r) || r == ')' {
+		if r, _ := utf8.DecodeRuneInString(l.text[l.pos+1:]); l.pos+1 == len(l.text) || unicode.IsSpace(r) || r == ')' || r == '}' {
 			return t, l.fail(t.span, "- stands alone", "write it right before a term, or NOT")
 		}
 		t.kind = tokenNot
@@ -78,6 +90,9 @@ func (l *lexer) next(in *property) (token, error) {
 		return l.phrase()
 	}
 	w := l.word()
+	if t, ok, err := l.nearOperator(w); ok || err != nil {
+		return t, err
+	}
 	if t, ok, err := l.operator(w); ok || err != nil {
 		return t, err
 	}
@@ -90,7 +105,9 @@ func (l *lexer) next(in *property) (token, error) {
 // nextValue reads what stands right behind a field and its operator: anything up to a space, a phrase, or an opening parenthesis.
 func (l *lexer) nextValue(prop *property) (token, error) {
 	switch r, _ := utf8.DecodeRuneInString(l.text[l.pos:]); {
-	case l.pos == len(l.text), unicode.IsSpace(r), r == ')':
+	case r == '{':
+		return token{}, l.fail(span{l.pos, l.pos + 1}, "braces behind a field", "write "+prop.name+":(a OR b)")
+	case l.pos == len(l.text), unicode.IsSpace(r), r == ')', r == '}':
 		return token{}, l.fail(prop.span, "no value for "+prop.name, "it follows without a space: "+prop.name+prop.op+"value")
 	case r == '(':
 		t := l.single()
@@ -135,7 +152,7 @@ func (l *lexer) phrase() (token, error) {
 	l.pos += l.quoteAt(l.pos)
 	t := token{kind: tokenPhrase, span: span{start, l.pos}, text: strings.ReplaceAll(text[:end], `"`, " ")}
 	if rest := l.text[l.pos:]; rest != "" && strings.ContainsRune("*~?", rune(rest[0])) {
-		return t, l.fail(span{l.pos, l.pos + 1}, rest[:1]+" behind a phrase: "+notYet, "")
+		return t, l.fail(span{l.pos, l.pos + 1}, rest[:1]+" behind a phrase", "it continues a single word, without quotes")
 	}
 	return t, l.apart("quotation mark")
 }
@@ -143,18 +160,18 @@ func (l *lexer) phrase() (token, error) {
 // apart refuses what sticks to the end of a token.
 func (l *lexer) apart(what string) error {
 	r, n := utf8.DecodeRuneInString(l.text[l.pos:])
-	if n == 0 || unicode.IsSpace(r) || r == ')' || r == '(' && what == "parenthesis" {
+	if n == 0 || unicode.IsSpace(r) || r == ')' || r == '}' || r == '(' && what == "parenthesis" {
 		return nil
 	}
 	return l.fail(span{l.pos, l.pos + n}, "no space behind the "+what, "put one, or AND or OR")
 }
 
-// word reads up to a space, a quotation mark or a parenthesis.
+// word reads up to a space, a quotation mark, a parenthesis or a brace.
 func (l *lexer) word() token {
 	start := l.pos
 	for l.pos < len(l.text) {
 		r, n := utf8.DecodeRuneInString(l.text[l.pos:])
-		if unicode.IsSpace(r) || r == '(' || r == ')' || l.quoteAt(l.pos) > 0 {
+		if unicode.IsSpace(r) || strings.ContainsRune("(){}", r) || l.quoteAt(l.pos) > 0 {
 			break
 		}
 		l.pos += n
@@ -165,7 +182,9 @@ func (l *lexer) word() token {
 // wordEnd refuses what sticks to the end of a word.
 func (l *lexer) wordEnd(w token) error {
 	switch {
-	case l.pos == len(l.text) || l.text[l.pos] == ')':
+	case l.pos == len(l.text) || l.text[l.pos] == ')' || l.text[l.pos] == '}':
+	case l.text[l.pos] == '{':
+		return l.fail(span{l.pos, l.pos + 1}, "a brace right behind a word", "put a space between them, or the text in quotes")
 	case l.text[l.pos] == '(':
 		return l.fail(span{l.pos, l.pos + 1}, "a parenthesis right behind a word", "put a space between them")
 	case l.quoteAt(l.pos) > 0:
@@ -174,7 +193,7 @@ func (l *lexer) wordEnd(w token) error {
 	return nil
 }
 
-// operator reads a word that is one. Those that can't be answered yet are refused, never taken for words.
+// operator reads a word that is one.
 func (l *lexer) operator(w token) (token, bool, error) {
 	switch w.text {
 	case "AND":
@@ -186,9 +205,6 @@ func (l *lexer) operator(w token) (token, bool, error) {
 	case "NOT":
 		w.kind = tokenNot
 		return w, true, nil
-	}
-	if query.Operator(w.text) {
-		return w, false, l.fail(w.span, "proximity ("+w.text+") is "+notYet, `AND finds both words in any place; the word itself is written in quotes`)
 	}
 	return w, false, nil
 }

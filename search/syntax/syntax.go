@@ -4,8 +4,7 @@
 // what could have been meant otherwise comes back with a hint beside the answer. The canonical form of a query (its String) parses back to
 // the same tree, in any time zone.
 //
-// This stage answers words, phrases, word*, AND, OR, NOT and -, parentheses, and the fields of fields.go. The rest of the language
-// (proximity, braces, wo?d, word~, +word, more fields) is known and refused as not yet answered.
+// Fields whose data the index does not have yet are known, and refused as not yet answered.
 package syntax
 
 import (
@@ -21,16 +20,25 @@ import (
 const (
 	// MaxLength is how long a query may be, in characters.
 	MaxLength = 10_000
-	// MaxDepth is how deep parentheses may be nested.
+	// MaxDepth is how deep parentheses and braces may be nested.
 	MaxDepth = 64
+
+	// The canonical form of what was typed within these limits: it names the field at each value, and may need parentheses of its own.
+	maxCanonicalLength = 64 * MaxLength
+	maxCanonicalDepth  = 2*MaxDepth + 2*maxChain
 )
 
 // Env is what a query's meaning depends on beside its text.
 type Env struct {
 	Now      time.Time      // of today, yesterday, older_than and newer_than
 	Location *time.Location // of dates without a zone; nil: UTC
-	// MaxLength replaces the package's where it is not 0: the canonical form of a query may be longer than what was typed.
-	MaxLength int
+	// Joins says that whoever asks has the sets of hold, matter, tag, policy and expires (query.Set); otherwise these are refused.
+	Joins bool
+	// Standing is of policies, holds, scopes and alerts, which mean the same whenever they are asked: nothing relative to the time of asking,
+	// and no Joins.
+	Standing bool
+	// Canonical says that the text is the String of a query, which may be longer and deeper than what is typed.
+	Canonical bool
 }
 
 // Parsed is a query that was understood.
@@ -60,9 +68,6 @@ func (e *Error) Error() string {
 func Parse(text string, env Env) (Parsed, error) {
 	if env.Location == nil {
 		env.Location = time.UTC
-	}
-	if env.MaxLength == 0 {
-		env.MaxLength = MaxLength
 	}
 	p := &parser{lexer: lexer{text: text}, env: env}
 	q, err := p.parse()
@@ -95,18 +100,24 @@ func (p *parser) parse() (query.Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.tok.kind == tokenClose {
+	switch p.tok.kind {
+	case tokenClose:
 		return nil, p.fail(p.tok.span, "a closing parenthesis without an opening one", "")
+	case tokenUnbrace:
+		return nil, p.fail(p.tok.span, "a closing brace without an opening one", "")
 	}
 	return q, nil
 }
 
 // checkText refuses what no query may have.
 func (p *parser) checkText() error {
-	n := 0
+	n, most := 0, MaxLength
+	if p.env.Canonical {
+		most = maxCanonicalLength
+	}
 	for i := range p.text {
-		if n++; n > p.env.MaxLength {
-			return p.fail(span{i, len(p.text)}, fmt.Sprintf("too long: %d characters are allowed", p.env.MaxLength), "")
+		if n++; n > most {
+			return p.fail(span{i, len(p.text)}, fmt.Sprintf("too long: %d characters are allowed", most), "")
 		}
 	}
 	for i, r := range p.text {
@@ -154,14 +165,14 @@ func (p *parser) expression(in *property) (query.Query, error) {
 		}
 		parts = append(parts, part{span{start, p.last}, q, op, at, said})
 		switch p.tok.kind {
-		case tokenEnd, tokenClose:
+		case tokenEnd, tokenClose, tokenUnbrace:
 			return p.join(parts)
 		case tokenAnd, tokenOr:
 			op, at, said = p.tok.text, p.tok.span, true
 			if err := p.advance(in); err != nil {
 				return nil, err
 			}
-			if p.tok.kind == tokenEnd || p.tok.kind == tokenClose {
+			if p.tok.kind == tokenEnd || p.tok.kind == tokenClose || p.tok.kind == tokenUnbrace {
 				return nil, p.fail(at, "nothing after "+op, `the word itself is written "`+strings.ToLower(op)+`"`)
 			}
 		default:
@@ -234,7 +245,7 @@ func (o *part) joint() string {
 // operand reads [NOT] and what it stands before.
 func (p *parser) operand(in *property) (query.Query, error) {
 	if p.tok.kind != tokenNot {
-		return p.primary(in)
+		return p.proximity(in)
 	}
 	not := p.tok
 	if err := p.advance(in); err != nil {
@@ -243,10 +254,10 @@ func (p *parser) operand(in *property) (query.Query, error) {
 	switch p.tok.kind {
 	case tokenNot:
 		return nil, p.fail(p.tok.span, "NOT twice", "")
-	case tokenEnd, tokenClose:
+	case tokenEnd, tokenClose, tokenUnbrace:
 		return nil, p.fail(not.span, "nothing after "+not.text, "")
 	}
-	q, err := p.primary(in)
+	q, err := p.proximity(in)
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +269,12 @@ func (p *parser) primary(in *property) (query.Query, error) {
 	switch t.kind {
 	case tokenOpen:
 		return p.parentheses(in, in)
+	case tokenBrace:
+		return p.braces(in)
+	case tokenUnbrace:
+		return nil, p.fail(t.span, "a closing brace without an opening one", "")
+	case tokenNear:
+		return nil, p.fail(t.span, "nothing before "+t.text, "the text itself is written in quotes")
 	case tokenAnd, tokenOr:
 		return nil, p.fail(t.span, "nothing before "+t.text, `the word itself is written "`+strings.ToLower(t.text)+`"`)
 	case tokenField:
@@ -281,8 +298,8 @@ func (p *parser) primary(in *property) (query.Query, error) {
 // as outside says.
 func (p *parser) parentheses(in, outside *property) (query.Query, error) {
 	open := p.tok.span
-	if p.depth++; p.depth > MaxDepth {
-		return nil, p.fail(open, fmt.Sprintf("too deep: parentheses in parentheses, %d are allowed", MaxDepth), "")
+	if err := p.deeper(open); err != nil {
+		return nil, err
 	}
 	if err := p.advance(in); err != nil {
 		return nil, err

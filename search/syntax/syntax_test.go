@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/golden.txt anew from its queries")
 
-var env = Env{Now: time.Date(2026, 11, 23, 23, 30, 15, 123456789, time.UTC), Location: time.FixedZone("CET", 3600)}
+var env = Env{Now: time.Date(2026, 11, 23, 23, 30, 15, 123456789, time.UTC), Location: time.FixedZone("CET", 3600), Joins: true}
 
 // outcome is what the golden file has below a query: its canonical form and hints, or where and why it is refused.
 func outcome(text string) string {
@@ -118,7 +118,7 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	long := strings.Repeat("word ", MaxLength)
-	if _, err := Parse(long, Env{MaxLength: len(long)}); err != nil {
+	if _, err := Parse(long, Env{Canonical: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -155,20 +155,20 @@ func TestTimesOfAZone(t *testing.T) {
 	}
 	env := Env{Now: time.Date(2024, 3, 31, 12, 0, 0, 0, berlin), Location: berlin}
 	for text, want := range map[string]string{
-		"received:today":                     "received:2024-03-30T23:00:00Z..2024-03-31T21:59:59Z", // 23 hours
-		"received:yesterday":                 "received:2024-03-29T23:00:00Z..2024-03-30T22:59:59Z",
-		"received:2024-10-27":                "received:2024-10-26T22:00:00Z..2024-10-27T22:59:59Z", // 25 hours
-		"received:2024":                      "received:2023-12-31T23:00:00Z..2024-12-31T22:59:59Z",
-		"received:2024-03-31T12:00":          "received:2024-03-31T10:00:00Z..2024-03-31T10:00:59Z",
+		"received:today":                     "received:2024-03-31T00:00:00+01:00..2024-03-31T23:59:59+02:00", // 23 hours
+		"received:yesterday":                 "received:2024-03-30T00:00:00+01:00..2024-03-30T23:59:59+01:00",
+		"received:2024-10-27":                "received:2024-10-27T00:00:00+02:00..2024-10-27T23:59:59+01:00", // 25 hours
+		"received:2024":                      "received:2024-01-01T00:00:00+01:00..2024-12-31T23:59:59+01:00",
+		"received:2024-03-31T12:00":          "received:2024-03-31T12:00:00+02:00..2024-03-31T12:00:59+02:00",
 		"received:2024-03-31T12:00Z":         "received:2024-03-31T12:00:00Z..2024-03-31T12:00:59Z",
-		"received>=2024-03-31T12:00:00.5":    "received>=2024-03-31T10:00:00.5Z",
+		"received>=2024-03-31T12:00:00.5":    "received>=2024-03-31T12:00:00.5+02:00",
 		"received:2024-03-31T12:00:00.5Z":    "received:2024-03-31T12:00:00.5Z..2024-03-31T12:00:00.599999999Z",
-		"received<2024-03-31T12:00:00+05:30": "received<2024-03-31T06:30:00Z",
-		"newer_than:1d":                      "received>=2024-03-30T11:00:00Z", // the same time of day
-		"newer_than:24h":                     "received>=2024-03-30T10:00:00Z",
-		"older_than:1m":                      "received<2024-02-29T11:00:00Z",
-		"older_than:1y":                      "received<2023-03-31T10:00:00Z",
-		"older_than:2w":                      "received<2024-03-17T11:00:00Z",
+		"received<2024-03-31T12:00:00+05:30": "received<2024-03-31T12:00:00+05:30",
+		"newer_than:1d":                      "received>=2024-03-30T12:00:00+01:00", // the same time of day
+		"newer_than:24h":                     "received>=2024-03-30T11:00:00+01:00",
+		"older_than:1m":                      "received<2024-02-29T12:00:00+01:00",
+		"older_than:1y":                      "received<2023-03-31T12:00:00+02:00",
+		"older_than:2w":                      "received<2024-03-17T12:00:00+01:00",
 	} {
 		p, err := Parse(text, env)
 		if err != nil {
@@ -182,11 +182,63 @@ func TestTimesOfAZone(t *testing.T) {
 	}
 }
 
+// A time of day without a zone that clocks skipped or repeated is refused: nobody can know which was meant.
+func TestTimesWhereClocksChange(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"received>2024-03-31T02:30":                   "there was no 02:30 in Europe/Berlin",
+		"received:2024-03-31T01:00..2024-03-31T02:00": "there was no 02:00",
+		"sent<2024-10-27T02:30:15":                    "02:30 came twice that day in Europe/Berlin",
+		"sent<2024-10-27T02:30:15+01:00":              "",
+		"sent<2024-10-27T03:00":                       "",
+		"sent<2024-10-27T01:59":                       "",
+		"received:2024-03-31T03:00":                   "",
+	} {
+		_, err := Parse(text, Env{Location: berlin})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// What stands for policies, holds, scopes and alerts says the same whenever it is asked.
+func TestStandingQueries(t *testing.T) {
+	for text, pos := range map[string]int{
+		"received:today": 9, "sent:yesterday..2024-01-01": 5, "a newer_than:7d": 13, "older_than:1y": 11, "received:7d": 9, "before:today": 7,
+		"hold:x": 0, "a -tag:x": 3, "matter:x": 0, "policy:x": 0, "expires<2030": 0,
+	} {
+		for _, env := range []Env{{Standing: true}, {Standing: true, Joins: true}} {
+			_, err := Parse(text, env)
+			var e *Error
+			if !errors.As(err, &e) || e.Pos != pos {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+	}
+	for _, text := range []string{"received:2024", "from:acme.com a W/5 b", "sent:2024-01-01..2024-02-01"} {
+		if _, err := Parse(text, Env{Standing: true}); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// Without the sets of a request nothing is joined.
+func TestJoins(t *testing.T) {
+	for _, text := range []string{"hold:x", "matter:x", "tag:x", "policy:x", "expires<2030"} {
+		if _, err := Parse(text, Env{}); err == nil || !strings.Contains(err.Error(), notYet) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // again parses the canonical form, in another zone and at another time.
 func again(t *testing.T, q query.Query) {
 	t.Helper()
 	text := q.String()
-	p, err := Parse(text, Env{Now: time.Now(), Location: time.FixedZone("", -5*3600), MaxLength: len(text) + 1})
+	p, err := Parse(text, Env{Now: time.Now(), Location: time.FixedZone("", -5*3600), Canonical: true, Joins: true})
 	if err != nil {
 		t.Fatalf("canonical form %s: %v", text, err)
 	}

@@ -16,7 +16,7 @@ var moment = regexp.MustCompile(`^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt](\d\d:\d\d)(
 // firstYear and lastYear bound what is a date of mail, and can be stored in nanoseconds.
 const firstYear, lastYear = 1900, 2200
 
-// period gives the time that a date stands for: its beginning, and the beginning of what follows.
+// period gives the time that a date stands for: its beginning, and the beginning of what follows, each with the offset that the zone has then.
 func (p *parser) period(s string) (from, before time.Time, ok bool) {
 	loc := p.env.Location
 	switch day := p.env.Now.In(loc); strings.ToLower(s) {
@@ -57,11 +57,11 @@ func (p *parser) period(s string) (from, before time.Time, ok bool) {
 		}
 		before = from.Add(step)
 	}
-	return from.UTC(), before.UTC(), true
+	return query.Zone(from), query.Zone(before.In(from.Location())), true
 }
 
 func date(year int, month time.Month, day int, loc *time.Location) time.Time {
-	return time.Date(year, month, day, 0, 0, 0, 0, loc).UTC()
+	return query.Zone(time.Date(year, month, day, 0, 0, 0, 0, loc))
 }
 
 func (p *parser) badDate(at span, s string) *Error {
@@ -72,15 +72,54 @@ func (p *parser) badDate(at span, s string) *Error {
 	return p.fail(at, fmt.Sprintf("%q is not a date", s), hint)
 }
 
+// checkedPeriod is period, with the reasons why a date is refused.
+func (p *parser) checkedPeriod(at span, s string) (from, before time.Time, err error) {
+	from, before, ok := p.period(s)
+	if !ok {
+		return from, before, p.badDate(at, s)
+	}
+	switch strings.ToLower(s) {
+	case "today", "yesterday":
+		return from, before, p.relative(at, s)
+	}
+	m := moment.FindStringSubmatch(s)
+	if m[4] == "" || m[7] != "" {
+		return from, before, nil
+	}
+	// A time of day without a zone, where clocks may have been changed.
+	local := from.In(p.env.Location)
+	if wall := local.Format("2006-01-02T15:04"); wall != strings.ToUpper(s[:len(wall)]) {
+		return from, before, p.fail(at, fmt.Sprintf("there was no %s in %s: clocks went forward", m[4], p.env.Location), "write the zone behind it, as +02:00")
+	}
+	for _, step := range []time.Duration{-time.Hour, -30 * time.Minute, 30 * time.Minute, time.Hour} {
+		if local.Add(step).Format("2006-01-02T15:04") == local.Format("2006-01-02T15:04") {
+			return from, before, p.fail(at, fmt.Sprintf("%s came twice that day in %s: clocks went back", m[4], p.env.Location), "write the zone behind it, as +02:00")
+		}
+	}
+	return from, before, nil
+}
+
+// relative refuses what depends on when it is asked, where that must not be.
+func (p *parser) relative(at span, s string) error {
+	if p.env.Standing {
+		return p.fail(at, s+" means another time whenever it is asked", "policies, holds, scopes and alerts need dates: 2024-03-31")
+	}
+	return nil
+}
+
 // timeValue reads sent: and received:.
 func (p *parser) timeValue(prop *property, v token) (query.Query, error) {
 	t := query.Time{Field: query.TimeField(prop.name)}
 	if a, b, ok := strings.Cut(v.text, ".."); ok {
 		return p.timeRange(t, prop, v, a, b)
 	}
-	from, before, ok := p.period(v.text)
-	if !ok {
-		return nil, p.badDate(v.span, v.text)
+	if since, ok := p.ago(v.text); ok && (prop.op == ":" || prop.op == "=") {
+		t.From = since
+		return t, p.relative(v.span, v.text)
+	}
+	from, before, err := p.checkedPeriod(v.span, v.text)
+	if err != nil {
+		return nil, err
 	}
 	switch prop.op {
 	case "<":
@@ -109,12 +148,12 @@ func (p *parser) timeRange(t query.Time, prop *property, v token, a, b string) (
 	if a == "" || b == "" {
 		return nil, p.fail(v.span, "half a range", "write "+prop.name+">=2024-01 or "+prop.name+"<=2024-03")
 	}
-	var ok bool
-	if t.From, _, ok = p.period(a); !ok {
-		return nil, p.badDate(at, a)
+	var err error
+	if t.From, _, err = p.checkedPeriod(at, a); err != nil {
+		return nil, err
 	}
-	if _, t.Before, ok = p.period(b); !ok {
-		return nil, p.badDate(bt, b)
+	if _, t.Before, err = p.checkedPeriod(bt, b); err != nil {
+		return nil, err
 	}
 	if !t.From.Before(t.Before) {
 		return nil, p.fail(v.span, "a range that ends before it begins", "")
@@ -152,7 +191,7 @@ func (p *parser) ago(s string) (time.Time, bool) {
 	case "y":
 		t = monthsBefore(t, 12*n)
 	}
-	return t.UTC(), t.Year() >= firstYear
+	return query.Zone(t), t.Year() >= firstYear
 }
 
 // monthsBefore stays within the month: a month before the 31st of March is the last of February.
@@ -167,7 +206,7 @@ func (p *parser) newerValue(_ *property, v token) (query.Query, error) {
 	if !ok {
 		return nil, p.badAge(v)
 	}
-	return query.Time{Field: query.Received, From: t}, nil
+	return query.Time{Field: query.Received, From: t}, p.relative(v.span, v.text)
 }
 
 func (p *parser) olderValue(_ *property, v token) (query.Query, error) {
@@ -175,7 +214,7 @@ func (p *parser) olderValue(_ *property, v token) (query.Query, error) {
 	if !ok {
 		return nil, p.badAge(v)
 	}
-	return query.Time{Field: query.Received, Before: t}, nil
+	return query.Time{Field: query.Received, Before: t}, p.relative(v.span, v.text)
 }
 
 func (p *parser) badAge(v token) *Error {

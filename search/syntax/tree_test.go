@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
 
@@ -25,7 +26,7 @@ func random(t testing.TB) *rand.Rand {
 
 func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
 
-var textFields = []query.Field{query.Anywhere, query.Subject, query.Body, query.Attachment}
+var textFields = []query.Field{query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText}
 
 var addressFields = []query.Field{
 	query.From, query.To, query.Cc, query.Bcc, query.EnvFrom, query.Rcpt, query.Recipients, query.Participants,
@@ -33,7 +34,19 @@ var addressFields = []query.Field{
 
 // leaf makes a node as Parse can give it.
 func leaf(rng *rand.Rand) query.Query {
-	switch rng.IntN(9) {
+	switch rng.IntN(13) {
+	case 9, 10:
+		return near(rng, pick(rng, textFields...), 2)
+	case 11:
+		return form(rng, pick(rng, textFields...))
+	case 12:
+		q := query.Set{Field: pick(rng, query.Hold, query.Matter, query.Tag, query.Policy, query.Expires)}
+		if q.Field == query.Expires {
+			q.From = query.Zone(time.Date(2031, 1, 1, 0, 0, 0, 0, time.FixedZone("", 3600*rng.IntN(3))))
+			return q
+		}
+		q.Name = query.FoldSetName(pick(rng, "acme", "Acme v. Smith", "2024/17", "größe", "a:b"))
+		return q
 	case 0:
 		q := query.Text{Field: pick(rng, textFields...), Typed: pick(rng, "a", "Größe", "foo-bar", "o'neil", "漢字", "and", "w/5", "x_1", "AT&T", "ſtraße")}
 		q.Tokens = tokens(q.Typed)
@@ -43,7 +56,7 @@ func leaf(rng *rand.Rand) query.Query {
 		q.Tokens = tokens(q.Typed)
 		return q
 	case 2:
-		q := query.Text{Field: pick(rng, textFields...), Prefix: true, Typed: pick(rng, "a", "Rechn", "ſtr", "漢", "2024")}
+		q := query.Text{Field: pick(rng, textFields...), Form: query.Prefix, Typed: pick(rng, "a", "Rechn", "ſtr", "漢", "2024")}
 		q.Tokens = tokens(q.Typed)
 		return q
 	case 3:
@@ -70,7 +83,7 @@ func leaf(rng *rand.Rand) query.Query {
 		q := query.Time{Field: pick(rng, query.Sent, query.Received)}
 		from := time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rng.Int64N(1<<62)) + time.Duration(rng.Int64N(1<<62)))
 		unit := pick(rng, 24*time.Hour, time.Second, time.Millisecond, 1)
-		from = from.Truncate(unit)
+		from = query.Zone(from.Truncate(unit).In(time.FixedZone("", pick(rng, 0, 3600, -5*3600, 5*3600+1800))))
 		kind := rng.IntN(3)
 		if kind < 2 {
 			q.From = from
@@ -92,6 +105,59 @@ func leaf(rng *rand.Rand) query.Query {
 		}
 		return query.SHA256{Digest: record.Sum([]byte{byte(rng.IntN(256))})}
 	}
+}
+
+// form makes a single word in one of its forms.
+func form(rng *rand.Rand, f query.Field) query.Query {
+	q := query.Text{Field: f, Form: pick(rng, query.Pattern, query.Stem, query.Fuzzy, query.Exact)}
+	switch q.Form {
+	case query.Pattern:
+		q.Typed = pick(rng, "wo?d", "w\u00f6rt*buch", "ab??*c", "Ab*")
+		if q.Typed == "Ab*" {
+			q.Form, q.Typed, q.Tokens = query.Prefix, "Ab", []string{"ab"}
+			return q
+		}
+		q.Tokens = []string{map[string]string{"wo?d": "wo?d", "w\u00f6rt*buch": "wort*buch", "ab??*c": "ab??*c"}[q.Typed]}
+		return q
+	case query.Exact:
+		q.Typed = pick(rng, "caf\u00e9", "cafe", "stra\u00dfe", "o'neil", "AND", "r\u00e9sum\u00e9-2")
+		for _, t := range document.Tokens(nil, q.Typed) {
+			exact := ""
+			if t.Marked {
+				exact = document.Exact(q.Typed[t.Start:t.End])
+			}
+			q.Tokens, q.Exact = append(q.Tokens, t.Text), append(q.Exact, exact)
+		}
+		return q
+	case query.Stem:
+		q.Language = pick(rng, query.Languages()...)
+	}
+	q.Typed = pick(rng, "running", "H\u00e4user", "\u043a\u043d\u0438\u0433\u0430")
+	q.Tokens = tokens(q.Typed)
+	return q
+}
+
+// near makes a proximity.
+func near(rng *rand.Rand, f query.Field, depth int) query.Query {
+	operand := func() query.Query {
+		switch n := rng.IntN(6); {
+		case n == 0 && depth > 0:
+			return near(rng, f, depth-1)
+		case n == 1 && depth > 0:
+			return query.NewOr(form(rng, f), form(rng, f), near(rng, f, depth-1))
+		case n < 4:
+			return form(rng, f)
+		}
+		q := query.Text{Field: f, Typed: pick(rng, "a", "10/30", "foo-bar", "漢字")}
+		if rng.IntN(2) == 0 {
+			q.Quoted, q.Typed = true, pick(rng, "a b", "AND", "x:y", "from:x", "W/5", "-a")
+		}
+		q.Tokens = tokens(q.Typed)
+		return q
+	}
+	q := query.Near{Field: f, N: 1 + rng.IntN(query.MaxNear), Ordered: rng.IntN(3) == 0, A: operand(), B: operand()}
+	q.Without = !q.Ordered && rng.IntN(3) == 0
+	return q
 }
 
 func tree(rng *rand.Rand, depth int) query.Query {
@@ -123,6 +189,7 @@ func TestCanonicalFormIsTheTree(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		`a "b c" OR (d -e*)`, `from:(a@b.test OR acme.com) subject:"x y"`, `received:2024-01..2024-03 size>10MB`, `a W/5 b {c}`,
+		`subject:(a* NEAR(8) "b c") NOT (x ONEAR y)`, `(a OR wo?d) NOT W/3 +caf\u00e9 W/2 run~de`, `{from:a word~1} a AROUND (7) b`, `hold:"x y" expires<2031`,
 		`msgid:<a@b> id:01M84ZWWG058T63Y93NXKZ1A80`, `older_than:7d has:attachment`, `“a” –b ：`, `from:john.d*@ to:@x. cc:".."`,
 	} {
 		f.Add(text)
@@ -141,7 +208,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		query.Walk(p.Query, func(q query.Query) bool {
-			if text, ok := q.(query.Text); ok && (len(text.Tokens) == 0 || text.Prefix && len(text.Tokens) != 1) {
+			if text, ok := q.(query.Text); ok && (len(text.Tokens) == 0 || text.Form != query.Words && text.Form != query.Exact && len(text.Tokens) != 1) {
 				t.Fatalf("%#v", text)
 			}
 			return true

@@ -1,0 +1,184 @@
+package bleve
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	bleveindex "github.com/blevesearch/bleve_index_api"
+	segment "github.com/blevesearch/scorch_segment_api/v2"
+
+	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/document"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// maxExpansion is how many different words a wildcard, a stemmed or a fuzzy word may stand for in all shards of a search; maxCounted is how
+// far they are counted for the text of the refusal.
+const (
+	maxExpansion = 10_000
+	maxCounted   = 100_000
+)
+
+// expansions are the words that each wildcard of a search, by its canonical form, has been found to stand for, over fields, segments and
+// shards.
+type expansions map[string]*expansion
+
+type expansion struct {
+	words map[string]struct{}
+	each  func(e *evaluator, fn func(no fieldNo, term string) error) error // all of one segment
+}
+
+// tooWide stops a search at a wildcard.
+type tooWide struct {
+	typed string
+	*expansion
+}
+
+func (t *tooWide) Error() string { return t.typed + " stands for too many words" }
+
+// note counts a word.
+func (x expansions) note(typed, term string, each func(*evaluator, func(fieldNo, string) error) error) error {
+	found := x[typed]
+	if found == nil {
+		found = &expansion{map[string]struct{}{}, each}
+		x[typed] = found
+	}
+	if found.words[term] = struct{}{}; len(found.words) > maxExpansion {
+		return &tooWide{typed, found}
+	}
+	return nil
+}
+
+// prefix gives the documents that have a term of an address field with this beginning.
+func (e *evaluator) prefix(no fieldNo, prefix, typed string) (*roaring.Bitmap, error) {
+	hits := roaring.New()
+	var list segment.PostingsList
+	each := func(e *evaluator, fn func(fieldNo, string) error) error {
+		return e.words(no, prefix, nil, func(term string) error { return fn(no, term) })
+	}
+	err := each(e, func(no fieldNo, term string) (err error) {
+		if err = e.wide.note(typed, term, each); err != nil {
+			return err
+		}
+		if list, err = e.postings(no, term, list); err != nil {
+			return err
+		}
+		return addTo(hits, list)
+	})
+	return hits, err
+}
+
+// expand gives the words of a field that a text's one word stands for.
+func (e *evaluator) expand(no fieldNo, q query.Text, x *query.Expansion) (terms []string, err error) {
+	typed := q.String()
+	key := fieldNames[no] + " " + typed
+	if terms, ok := e.expanded[key]; ok {
+		return terms, nil
+	}
+	fields := textFields[q.Field]
+	each := func(e *evaluator, fn func(fieldNo, string) error) error {
+		for _, no := range fields {
+			if err := e.matching(no, x, func(term string) error { return fn(no, term) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err = e.matching(no, x, func(term string) error {
+		terms = append(terms, term)
+		return e.wide.note(typed, term, each)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if e.expanded == nil {
+		e.expanded = map[string][]string{}
+	}
+	e.expanded[key] = terms
+	return terms, nil
+}
+
+// matching calls fn with the terms of a field that a word stands for.
+func (e *evaluator) matching(no fieldNo, x *query.Expansion, fn func(term string) error) error {
+	var a segment.Automaton
+	if x.Fuzzy != "" {
+		a = newFuzzy(x.Fuzzy)
+	}
+	return e.words(no, x.Lead, a, func(term string) error {
+		if !x.Match(term) {
+			return nil
+		}
+		return fn(term)
+	})
+}
+
+// words calls fn with the terms of a field that begin so, and that an automaton lets through if there is one, until it gives an error.
+func (e *evaluator) words(no fieldNo, prefix string, a segment.Automaton, fn func(string) error) error {
+	d, err := e.dict(no)
+	if err != nil {
+		return err
+	}
+	from := []byte(prefix)
+	if len(from) == 0 {
+		from = []byte{1} // behind the variants
+	}
+	before := after(from)
+	if len(prefix) == 0 {
+		before = nil
+	}
+	var it segment.DictionaryIterator
+	if u, ok := d.(interface {
+		AutomatonIteratorOmitCount(a segment.Automaton, from, before []byte) segment.DictionaryIterator
+	}); ok {
+		it = u.AutomatonIteratorOmitCount(a, from, before)
+	} else {
+		it = d.AutomatonIterator(a, from, before)
+	}
+	for {
+		var entry *bleveindex.DictEntry
+		if entry, err = it.Next(); err != nil {
+			return fmt.Errorf("field %s: %w: %w", fieldNames[no], err, index.ErrCorrupt)
+		}
+		if entry == nil {
+			return nil
+		}
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
+		if err := fn(entry.Term); err != nil {
+			return err
+		}
+	}
+}
+
+// after is the first term behind all that begin with prefix; nil: there is none.
+func after(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] < 0xff {
+			return append(prefix[:i:i], prefix[i]+1)
+		}
+	}
+	return nil
+}
+
+var errEnough = errors.New("enough")
+
+// count adds the words of one segment that a wildcard stands for, up to maxCounted.
+func (e *evaluator) count(x *expansion, words map[string]struct{}) error {
+	return x.each(e, func(_ fieldNo, term string) error {
+		if words[term] = struct{}{}; len(words) > maxCounted {
+			return errEnough
+		}
+		return nil
+	})
+}
+
+// variants gives the terms of the exact forms of a word that have something that the word has not.
+func (e *evaluator) variants(no fieldNo, word string) (terms []string, err error) {
+	err = e.words(no, document.VariantsOf(word), nil, func(term string) error {
+		terms = append(terms, term)
+		return nil
+	})
+	return terms, err
+}
