@@ -61,7 +61,7 @@ func TestAgreesWithModel(t *testing.T) {
 	b := open(t, dir)
 	m := model{}
 	asked, found := 0, 0
-	for round := range 10 {
+	for round := range 8 {
 		batch := index.Batch{Through: map[string]uint64{"log": uint64(round + 1)}}
 		for range w.IntN(80) {
 			batch.Documents = append(batch.Documents, w.document())
@@ -92,7 +92,7 @@ func TestAgreesWithModel(t *testing.T) {
 			}
 			b = open(t, dir)
 		}
-		for range 40 {
+		for range 30 {
 			q, sort := w.query(m, 3), pick(w, sorts)
 			verdicts := m.decide(q)
 			want := m.search(verdicts, sort)

@@ -257,7 +257,23 @@ func spansOf(q query.Query, tokens []modelToken) (spans [][2]int) {
 	return spans
 }
 
+var wordCache = map[string]bool{}
+
+// isWord says whether a token is what a text's word k stands for.
 func isWord(q query.Text, k int, t modelToken) bool {
+	if q.Form == query.Words {
+		return t.text == q.Tokens[k]
+	}
+	key := fmt.Sprintf("%d %s %s %q %s %s", q.Form, q.Language, q.Tokens[k], q.Exact, t.text, t.exact)
+	is, ok := wordCache[key]
+	if !ok {
+		is = isWordOf(q, k, t)
+		wordCache[key] = is
+	}
+	return is
+}
+
+func isWordOf(q query.Text, k int, t modelToken) bool {
 	want := q.Tokens[k]
 	switch q.Form {
 	case query.Prefix:

@@ -166,10 +166,11 @@ func FoldSetName(name string) string {
 	return strings.Join(strings.Fields(document.Exact(name)), " ")
 }
 
-// Zone gives the zone of t's offset, the same for the same offset, so that trees can be compared.
+// Zone gives t in the zone of its offset, the same for the same offset, so that trees can be compared. It is UTC where the offset is not of
+// whole minutes, as before the time of time zones: that can't be written.
 func Zone(t time.Time) time.Time {
 	_, offset := t.Zone()
-	if offset == 0 {
+	if offset%60 != 0 || offset == 0 {
 		return t.UTC()
 	}
 	return t.In(time.FixedZone("", offset))

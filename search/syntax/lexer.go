@@ -188,7 +188,11 @@ func (l *lexer) wordEnd(w token) error {
 	case l.text[l.pos] == '(':
 		return l.fail(span{l.pos, l.pos + 1}, "a parenthesis right behind a word", "put a space between them")
 	case l.quoteAt(l.pos) > 0:
-		return l.fail(span{l.pos, l.pos + l.quoteAt(l.pos)}, "a quotation mark right behind a word", "put a space between them")
+		hint := "put a space between them"
+		if w.text == "+" {
+			hint = "the exact form is of single words"
+		}
+		return l.fail(span{l.pos, l.pos + l.quoteAt(l.pos)}, "a quotation mark right behind a word", hint)
 	}
 	return nil
 }

@@ -159,13 +159,12 @@ func (p *parser) nearField(q query.Query, at span, in *property, op token) (quer
 		}
 		return first, err
 	}
-	what := "a word, a phrase, a wildcard, or an OR of these"
 	if in != nil {
 		if _, ok := fields[in.name]; ok && !textField(in.name) {
 			return "", p.fail(op.span, op.text+" between values of "+in.name, "proximity is of words: in subject, body, attachment, attachmenttext or in no field")
 		}
 	}
-	return "", p.fail(at, "this can't be near something: "+what+" stands beside "+op.text, "")
+	return "", p.fail(at, "no operand of "+op.text, "beside it stands a word, a phrase, a wildcard, or several with OR in parentheses")
 }
 
 func textField(name string) bool {

@@ -158,6 +158,7 @@ func TestTimesOfAZone(t *testing.T) {
 		"received:today":                     "received:2024-03-31T00:00:00+01:00..2024-03-31T23:59:59+02:00", // 23 hours
 		"received:yesterday":                 "received:2024-03-30T00:00:00+01:00..2024-03-30T23:59:59+01:00",
 		"received:2024-10-27":                "received:2024-10-27T00:00:00+02:00..2024-10-27T23:59:59+01:00", // 25 hours
+		"sent>1900":                          "sent>=1901-01-01T00:00:00+01:00",
 		"received:2024":                      "received:2024-01-01T00:00:00+01:00..2024-12-31T23:59:59+01:00",
 		"received:2024-03-31T12:00":          "received:2024-03-31T12:00:00+02:00..2024-03-31T12:00:59+02:00",
 		"received:2024-03-31T12:00Z":         "received:2024-03-31T12:00:00Z..2024-03-31T12:00:59Z",
@@ -180,6 +181,19 @@ func TestTimesOfAZone(t *testing.T) {
 		}
 		again(t, p.Query)
 	}
+}
+
+// Offsets that were not of whole minutes can't be written; the moment is the same.
+func TestTimesBeforeTimeZones(t *testing.T) {
+	paris, err := time.LoadLocation("Europe/Paris")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse("sent<1905", Env{Location: paris})
+	if err != nil || p.Query.String() != "sent<1904-12-31T23:50:39Z" {
+		t.Errorf("%v, %v", p.Query, err)
+	}
+	again(t, p.Query)
 }
 
 // A time of day without a zone that clocks skipped or repeated is refused: nobody can know which was meant.

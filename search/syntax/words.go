@@ -118,11 +118,7 @@ func joins(s string) bool { return oneWord(s) && len(document.Tokens(nil, s+"x")
 func (p *parser) exact(q query.Text, v token) (query.Query, error) {
 	rest := token{kind: v.kind, span: span{v.start + 1, v.end}, text: v.text[1:]}
 	if rest.text == "" {
-		hint := "write it right before a word"
-		if p.quoteAt(p.pos) > 0 {
-			hint = "the exact form is of single words"
-		}
-		return nil, p.fail(v.span, "+ stands alone", hint)
+		return nil, p.fail(v.span, "+ stands alone", "write it right before a word")
 	}
 	if i := strings.IndexAny(rest.text, "*?~"); i >= 0 {
 		return nil, p.fail(span{rest.start + i, rest.start + i + 1}, "+ and "+rest.text[i:i+1]+" on one word", "+ asks for the exact form of a whole word")
