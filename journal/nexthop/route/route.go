@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/net/idna"
 
@@ -83,7 +84,10 @@ func New(routes Routes, o Options) *Router {
 	return r
 }
 
-// Route gives the hosts for a recipient's domain: a name, an address literal, or "" for a path without one.
+// patience bounds the questions for one domain. What was not answered by then is ErrDNS.
+const patience = 30 * time.Second
+
+// Route gives the hosts for a recipient's domain: a name, an address literal, or "" for a path without one. It takes 30 seconds at most.
 func (r *Router) Route(ctx context.Context, domain string) (nexthop.Route, error) {
 	if domain == "" {
 		domain = r.o.Hello
@@ -96,6 +100,8 @@ func (r *Router) Route(ctx context.Context, domain string) (nexthop.Route, error
 	if !route.byMX() {
 		return route.fixed(r.o.Hello), nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	hosts, err := r.exchangers(ctx, name, route)
 	if err != nil {
 		return nexthop.Route{}, fmt.Errorf("%w: %s", err, domain)
