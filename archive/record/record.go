@@ -21,6 +21,7 @@ const (
 const (
 	SourceSMTP   = "smtp"
 	SourceImport = "import"
+	SourceBounce = "bounce" // a notification of ours about the delivery of another record
 )
 
 // Completeness says how much of the true envelope is known.
@@ -40,7 +41,7 @@ type Envelope struct {
 	Nonce    Nonce     `json:"nonce"`
 	Received time.Time `json:"received"` // UTC: when the last byte had arrived
 	Node     string    `json:"node"`
-	Source   string    `json:"source"` // SourceSMTP, SourceImport
+	Source   string    `json:"source"` // SourceSMTP, SourceImport, SourceBounce
 
 	Listener string  `json:"listener,omitempty"` // name from the configuration
 	Mode     string  `json:"mode,omitempty"`     // ModeRelay, ModeQueue, ModeJournal; empty for an import
@@ -65,7 +66,7 @@ type Envelope struct {
 	SHA256 Digest `json:"sha256"` // of message.eml: the identity of the content
 	BareCR int64  `json:"bare_cr,omitempty"`
 	BareLF int64  `json:"bare_lf,omitempty"`
-	Origin string `json:"origin,omitempty"` // of an import: the file, and the place in it, as the importer named it
+	Origin string `json:"origin,omitempty"` // of an import: the file, and the place in it, as the importer named it; of a bounce: the id of the record that it is about
 }
 
 // Path is an SMTP forward or reverse path.
@@ -184,6 +185,13 @@ const (
 	ActImport  = "import"
 	ActRebuild = "rebuild"
 	ActProof   = "proof"
+
+	ActQueueView    = "queue-view"
+	ActQueueRetry   = "queue-retry"
+	ActQueueHold    = "queue-hold"
+	ActQueueRelease = "queue-release"
+	ActQueueDrop    = "queue-drop"
+	ActQueueRecover = "queue-recover"
 )
 
 // Actor is who did it. ID stands in the ledger in clear, so it is a role account or a number, never a person's name.
