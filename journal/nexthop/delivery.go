@@ -42,6 +42,9 @@ func (t *Transaction) Delivery() *record.Delivery {
 	return d
 }
 
+// TellsSender says, after Finish, that the server offered DSN (RFC 3461): it reports to the sender what it was asked to.
+func (t *Transaction) TellsSender() bool { return t.last != nil && t.last.caps.dsn }
+
 // outcome is that of the message as a whole. With LMTP recipients may fare differently: delivered to one is delivered.
 func (t *Transaction) outcome() record.Outcome {
 	outcome := record.Refused

@@ -109,6 +109,28 @@ func (r *Router) Route(ctx context.Context, domain string) (nexthop.Route, error
 	return nexthop.Route{Name: name, Hosts: hosts}, nil
 }
 
+// Destination names what the mail of a domain shares with that of others, without asking the DNS: the hosts that the configuration names,
+// or the domain itself. Where there is no route it is the domain.
+func (r *Router) Destination(domain string) string {
+	if domain == "" {
+		domain = r.o.Hello
+	}
+	name := canonical(domain)
+	if route, ok := r.find(name); ok && !route.byMX() {
+		return strings.Join(route.Addresses(), ",")
+	}
+	return name
+}
+
+// Knows says whether the configuration has a route for a domain.
+func (r *Router) Knows(domain string) bool {
+	if domain == "" {
+		domain = r.o.Hello
+	}
+	_, ok := r.find(canonical(domain))
+	return ok
+}
+
 // find gives the route of a domain: its own, then that of the nearest domain above it, then "*".
 func (r *Router) find(name string) (Route, bool) {
 	if route, ok := r.exact[name]; ok {
