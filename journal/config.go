@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/journal/nexthop"
+	"github.com/holdfast-archive/holdfast/journal/nexthop/route"
 	"github.com/holdfast-archive/holdfast/journal/smtpd"
 )
 
@@ -17,6 +18,7 @@ type Config struct {
 	Hop          nexthop.Config `mapstructure:",squash"`      // where mail goes; mode relay
 	KeepRefused  KeepRefused    `mapstructure:"keep_refused"` // none, envelope (the default), full (the default of ack: archive); mode relay
 	Ack          string         `mapstructure:"ack"`          // spool (the default), archive
+	Routes       route.Routes   `mapstructure:"routes"`       // where mail goes by its recipients' domains; mode queue
 
 	ReportFormats   []string `mapstructure:"report_formats"`   // of journal reports, report.Formats; none (the default): none is read; mode journal
 	ReportNetworks  []string `mapstructure:"report_networks"`  // from where they count; none: from trusted_networks
@@ -47,13 +49,11 @@ func (c Config) WithDefaults() Config {
 
 // Validate names every fault at once: the listener, the key and its value.
 func (c Config) Validate() error {
-	relay := c.Config.WithDefaults().Mode == record.ModeRelay
+	mode := c.Config.WithDefaults().Mode
+	relay := mode == record.ModeRelay
 	errs := []error{c.Config.Validate()}
 	fault := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("listener %q: %s: %s", c.Name, key, fmt.Sprintf(format, args...)))
-	}
-	if c.Mode == record.ModeQueue {
-		fault("mode", "%q is not available yet: relay or journal", c.Mode)
 	}
 	switch {
 	case relay:
@@ -65,10 +65,22 @@ func (c Config) Validate() error {
 				errs = append(errs, fmt.Errorf("listener %q: %w", c.Name, err))
 			}
 		}
+	case mode == record.ModeQueue && !zeroHop(c.Hop):
+		fault("next_hop", "mode queue has routes instead")
 	case len(c.Hop.NextHop) > 0:
 		fault("next_hop", "%q: nothing is forwarded in mode %s", strings.Join(c.Hop.NextHop, ","), c.Mode)
 	case c.Hop.TLS != (nexthop.TLSConfig{}) || c.Hop.Auth != (nexthop.AuthConfig{}):
 		fault("next_hop_tls, next_hop_auth", "nothing is forwarded in mode %s", c.Mode)
+	}
+	switch {
+	case mode == record.ModeQueue:
+		if err := c.Routes.Validate(c.Address); err != nil {
+			for _, err := range split(err) {
+				errs = append(errs, fmt.Errorf("listener %q: %w", c.Name, err))
+			}
+		}
+	case len(c.Routes) > 0:
+		fault("routes", "they are for mode queue, not %s", mode)
 	}
 	d := c.WithDefaults()
 	switch d.KeepRefused {
@@ -116,6 +128,15 @@ func (c Config) hopFaults() (errs []error) {
 	return errs
 }
 
+func zeroHop(h nexthop.Config) bool {
+	return len(h.NextHop) == 0 && h.TLS == (nexthop.TLSConfig{}) && h.Auth == (nexthop.AuthConfig{})
+}
+
+// Router is that of a listener in mode queue.
+func (c Config) Router() *route.Router {
+	return route.New(c.Routes, route.Options{Hello: c.WithDefaults().Hostname})
+}
+
 // split gives the errors of a join.
 func split(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -132,8 +153,8 @@ func KeepOf(listeners []Config) func(*record.Item) KeepRefused {
 		keep[l.Name] = l.WithDefaults().KeepRefused
 	}
 	return func(it *record.Item) KeepRefused {
-		if d := it.Delivery(); it.Kind != record.KindMessage || it.Envelope == nil || d == nil || d.Outcome != record.Refused {
-			return KeepFull
+		if d := it.Delivery(); it.Kind != record.KindMessage || it.Envelope == nil || d == nil || d.Outcome != record.Refused || it.Envelope.Mode == record.ModeQueue {
+			return KeepFull // also what was acknowledged, and was refused later
 		}
 		return cmp.Or(keep[it.Envelope.Listener], KeepEnvelope)
 	}

@@ -35,7 +35,10 @@ type Custody interface {
 // New makes the handler of one listener, by its mode. cfg has been validated. pool may be nil where nothing is forwarded.
 func New(cfg Config, custody Custody, pool *nexthop.Pool, log *slog.Logger) smtpd.Handler {
 	cfg = cfg.WithDefaults()
-	if cfg.Mode == record.ModeJournal {
+	switch cfg.Mode {
+	case record.ModeQueue:
+		return &Forwarder{custody: custody, ack: newAck(cfg, custody), router: cfg.Router(), log: log}
+	case record.ModeJournal:
 		return &Keeper{custody: custody, ack: newAck(cfg, custody), reports: newReports(cfg, log), log: log}
 	}
 	return &Relay{

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,6 +17,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/journal"
+	"github.com/holdfast-archive/holdfast/journal/nexthop"
 	"github.com/holdfast-archive/holdfast/web"
 )
 
@@ -58,10 +60,12 @@ under ./holdfast-data, on loopback only, and an archive is made there if there i
 
 // server is a node with its listeners.
 type server struct {
-	node *node
-	mail *listeners
-	http []*http.Server
-	web  string // address of the page
+	node  *node
+	pool  *nexthop.Pool // of connections to next hops, for listeners and queue
+	queue *mailQueue
+	mail  *listeners
+	http  []*http.Server
+	web   string // address of the page
 }
 
 // startServer opens the archive, probes the store, and listens. What it has opened when something fails it closes again.
@@ -83,7 +87,12 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err := probeStore(ctx, n, cfg); err != nil {
 		return nil, err
 	}
-	if s.mail, err = listen(cfg.Listeners, n.mail, n.log, n.reg, n.fail); err != nil {
+	s.pool = nexthop.New(nexthop.Options{Log: n.log.With("part", "nexthop"), Registry: n.reg})
+	if s.queue, err = n.openQueue(s.pool); err != nil {
+		return nil, err
+	}
+	s.queue.start()
+	if s.mail, err = listen(cfg.Listeners, n.mail, s.pool, n.log, n.reg, n.fail); err != nil {
 		return nil, err
 	}
 	if err := s.listenWeb(cfg); err != nil {
@@ -93,7 +102,7 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.http = append(s.http, serveSocket(socket, n.services()))
+	s.http = append(s.http, serveSocket(socket, n.services(), queueOf(s.queue)))
 	if !n.archive.Readable() {
 		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")
 	}
@@ -167,10 +176,18 @@ func (s *server) wait(ctx context.Context) error {
 // time: whoever reads a page slowly takes none from the archive.
 func (s *server) stop() error {
 	var errs []error
+	var queue sync.WaitGroup
+	if s.queue != nil {
+		queue.Go(s.queue.stop)
+	}
 	if s.mail != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), graceData)
 		errs = append(errs, s.mail.shutdown(ctx))
 		cancel()
+	}
+	queue.Wait()
+	if s.pool != nil {
+		s.pool.Close()
 	}
 	pages, cancel := context.WithTimeout(context.Background(), gracePages)
 	defer cancel()

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/journal"
+	"github.com/holdfast-archive/holdfast/journal/queue"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 	"github.com/holdfast-archive/holdfast/retention"
 	"github.com/holdfast-archive/holdfast/web"
@@ -32,6 +33,7 @@ type config struct {
 	KeysDir   string           `mapstructure:"keys_dir"`
 	Listeners []journal.Config `mapstructure:"listeners"`
 	Spool     spool.Config     `mapstructure:"spool"`
+	Queue     queue.Config     `mapstructure:"queue"`
 	Archive   archive.Config   `mapstructure:"archive"`
 	Index     index.Config     `mapstructure:"index"`
 	Web       web.Config       `mapstructure:"web"`
@@ -76,10 +78,19 @@ var errConfig = errors.New("configuration")
 
 // defaults are the values of keys that the file does not name.
 var defaults = map[string]any{
-	"node":                  "main",
-	"data_dir":              "./holdfast-data",
-	"keys_dir":              "",
-	"spool.max_bytes":       "10GiB",
+	"node":            "main",
+	"data_dir":        "./holdfast-data",
+	"keys_dir":        "",
+	"spool.max_bytes": "10GiB",
+
+	"queue.first_retry":            queue.DefaultFirstRetry,
+	"queue.max_retry":              queue.DefaultMaxRetry,
+	"queue.expire":                 queue.DefaultExpire,
+	"queue.delay_notice":           queue.DefaultDelayNotice,
+	"queue.deliveries":             queue.DefaultDeliveries,
+	"queue.destination_deliveries": queue.DefaultDestinationDeliveries,
+	"queue.return_size":            "64KiB",
+
 	"archive.store":         "",
 	"archive.object_lock":   "none",
 	"archive.require_worm":  false,
@@ -228,6 +239,7 @@ func (c *config) resolve(base string) error {
 	}
 	c.Index.Dir = abs(c.Index.Dir)
 	c.Spool.Dir = filepath.Join(c.DataDir, "spool")
+	c.Queue.Dir = filepath.Join(c.DataDir, "queue")
 	c.Archive.Node = c.Node
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
@@ -237,13 +249,16 @@ func (c *config) resolve(base string) error {
 			}
 		}
 		c.Listeners[i].Hop.Resolve(abs)
+		for k := range c.Listeners[i].Routes {
+			c.Listeners[i].Routes[k].Resolve(abs)
+		}
 	}
 	return nil
 }
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.unknownKeys(), c.Archive.Validate(), c.Spool.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
 	if within(c.KeysDir, c.DataDir) {
 		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))
 	}

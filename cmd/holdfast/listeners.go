@@ -15,16 +15,15 @@ import (
 	"github.com/holdfast-archive/holdfast/journal/smtpd"
 )
 
-// listeners are the SMTP servers of a node, with the pool of connections that they share.
+// listeners are the SMTP servers of a node.
 type listeners struct {
-	pool    *nexthop.Pool
 	servers []*smtpd.Server
 	addrs   []net.Addr
 }
 
 // listen opens every listener or none.
-func listen(cfgs []journal.Config, custody journal.Custody, log *slog.Logger, reg prometheus.Registerer, fail func(error)) (_ *listeners, err error) {
-	l := &listeners{pool: nexthop.New(nexthop.Options{Log: log.With("part", "nexthop"), Registry: reg})}
+func listen(cfgs []journal.Config, custody journal.Custody, pool *nexthop.Pool, log *slog.Logger, reg prometheus.Registerer, fail func(error)) (_ *listeners, err error) {
+	l := &listeners{}
 	reg.MustRegister(journal.Metrics()...)
 	var open []net.Listener
 	defer func() {
@@ -32,12 +31,11 @@ func listen(cfgs []journal.Config, custody journal.Custody, log *slog.Logger, re
 			for _, o := range open {
 				o.Close()
 			}
-			l.pool.Close()
 		}
 	}()
 	for _, cfg := range cfgs {
 		log := log.With("part", "smtpd")
-		srv, err := smtpd.New(cfg.Config, journal.New(cfg, custody, l.pool, log.With("listener", cfg.Name)), log, reg)
+		srv, err := smtpd.New(cfg.Config, journal.New(cfg, custody, pool, log.With("listener", cfg.Name)), log, reg)
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +68,5 @@ func (l *listeners) shutdown(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	l.pool.Close()
 	return errors.Join(errs...)
 }

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"holdfast": m
 //	settled URL                waits until everything is archived, too
 //	grab NAME regexp           sets a variable to what a group matches in the last standard output
 //	send host:port file…       sends messages by SMTP
+//	waitfor regexp N program…  runs a program until its output has N matches; that is the last standard output then
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -48,7 +49,7 @@ func TestScript(t *testing.T) {
 			"exit": exitScript, "expand": expandScript, "freeport": freePortScript, "reserve": reserveScript, "await": awaitScript,
 			"indexed": metricScript("\nholdfast_index_lag_entries 0\n"),
 			"settled": metricScript("\nholdfast_index_lag_entries 0\n", "\nholdfast_spool_pending_records 0\n"),
-			"grab":    grabScript, "send": sendScript,
+			"grab":    grabScript, "send": sendScript, "waitfor": waitForScript,
 		},
 	})
 }
@@ -160,10 +161,22 @@ func sendScript(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func waitForScript(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3)
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	re := regexp.MustCompile("(?m)" + args[0])
+	poll(ts, time.Minute, fmt.Sprintf("%d matches of %s", want, args[0]), func() bool {
+		ts.Check(ts.Exec(args[2], args[3:]...))
+		return len(re.FindAllString(ts.ReadFile("stdout"), -1)) == want
+	})
+}
+
 // Each command says what it is for by an example, and takes --config; those that print data take --json.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	withJSON := map[string]bool{
 		"init": true, "check": true, "search": true, "get": true, "import": true, "proof": true, "verify": true, "rebuild": true,
+		"list": true, "show": true, "retry": true, "hold": true, "release": true, "drop": true,
 	}
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {

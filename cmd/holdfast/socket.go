@@ -91,8 +91,10 @@ func (l *socketListener) Close() error {
 }
 
 // serveSocket answers commands until the listener is closed.
-func serveSocket(l net.Listener, s web.Services) *http.Server {
-	api := web.API(s, true)
+func serveSocket(l net.Listener, s web.Services, q *queueAPI) *http.Server {
+	api := http.NewServeMux()
+	api.Handle("/", web.API(s, true))
+	q.routes(api)
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			by, _ := r.Context().Value(peerKey{}).(record.Actor)
@@ -100,7 +102,7 @@ func serveSocket(l net.Listener, s web.Services) *http.Server {
 				http.Error(w, "unknown peer", http.StatusForbidden)
 				return
 			}
-			api.ServeHTTP(w, r.WithContext(web.WithActor(r.Context(), by)))
+			api.ServeHTTP(w, r.WithContext(web.WithActor(r.Context(), by))) // by stays in the context under peerKey, too
 		}),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if uid, ok := peerUID(c); ok {

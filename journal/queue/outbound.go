@@ -136,7 +136,10 @@ func trace(w Way, env *record.Envelope, to []record.Path) nexthop.Trace {
 		TLS: env.TLS != nil, Auth: env.Auth != nil, SMTPUTF8: env.SMTPUTF8, By: w.Hostname, ID: env.ID, Time: env.ID.Time(),
 		Client: record.Client{Helo: w.Hostname},
 	}
-	if env.Client != nil {
+	switch {
+	case env.Proxy != nil && env.Proxy.By == "xforward": // whoever told of the client has traced it already
+		t.Client = record.Client{Address: env.Proxy.Address, Port: env.Proxy.Port}
+	case env.Client != nil:
 		t.Client = *env.Client
 	}
 	if len(env.Rcpt) == 1 {
