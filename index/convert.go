@@ -42,7 +42,11 @@ func parse(it *record.Item) (m *message.Message, err error) {
 		return nil, fmt.Errorf("%w: %w", errBody, err)
 	}
 	defer body.Close()
-	if m, err = message.Parse(body, message.Limits{TextBytes: textLimit}); err != nil {
+	content, err := message.Inner(it.Envelope, body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBody, err)
+	}
+	if m, err = message.Parse(content, message.Limits{TextBytes: textLimit}); err != nil {
 		return nil, fmt.Errorf("%w: %w", errBody, err)
 	}
 	return m, nil

@@ -100,5 +100,7 @@ type Hit struct {
 	Subject     string
 	Attachments []string // names
 	Partial     bool     // some text of the message is not in the index
+	Report      bool     // it is a journal report: there may be others of the same message
+	MessageID   string   // of a journal report, the enclosed message's; empty for other records
 	Cursor      Cursor
 }

@@ -47,8 +47,8 @@ type Request struct {
 
 // Result is the answer. Its JSON is what `holdfast search --json` prints.
 type Result struct {
-	Query           string    `json:"query"` // canonical form: what the machine understood
-	Total           uint64    `json:"total"`
+	Query           string    `json:"query"`                        // canonical form: what the machine understood
+	Total           uint64    `json:"total"`                        // records; of reports shown as one, each counts
 	NotSearched     uint64    `json:"not_fully_searched,omitempty"` // records of which the query can't say: some of them could not be read
 	CompleteThrough []Through `json:"complete_through"`
 	Hints           []string  `json:"hints"`
@@ -75,7 +75,15 @@ type Hit struct {
 	Size        int64         `json:"size"`
 	SHA256      record.Digest `json:"sha256"`
 	Attachments []string      `json:"attachments"`
-	Pending     bool          `json:"pending"` // in custody here, not yet committed to the archive
+	Pending     bool          `json:"pending"`           // in custody here, not yet committed to the archive
+	Reports     []Report      `json:"reports,omitempty"` // where several journal reports are shown as one: each of them; Rcpt has the recipients of all
+}
+
+// Report is one of several journal reports of one message, a record of its own.
+type Report struct {
+	ID       record.ID `json:"id"`
+	Received time.Time `json:"received"`
+	Rcpt     []string  `json:"rcpt"`
 }
 
 // Index answers queries. An index.Backend is one.
@@ -132,26 +140,43 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err) // without the query, which no log shall have
 	}
-	return s.result(canonical, parsed.Hints, through, req, found)
-}
-
-func (s *Service) result(canonical string, hints []string, through []Through, req index.Request, found *index.Result) (*Result, error) {
-	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: through, Hints: append([]string{}, hints...), Hits: make([]Hit, len(found.Hits))}
-	for i := range found.Hits {
-		h := &found.Hits[i]
-		archived, err := s.Archive.Has(h.ID)
-		if err != nil {
-			return nil, err
-		}
-		res.Hits[i] = Hit{
-			ID: h.ID, Received: h.Received, Sent: h.Sent, From: written(h.From), To: written(h.To), Rcpt: append([]string{}, h.Rcpt...),
-			Subject: h.Subject, Size: h.Size, SHA256: h.SHA256, Attachments: append([]string{}, h.Attachments...), Pending: !archived,
-		}
-	}
+	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: through, Hints: append([]string{}, parsed.Hints...)}
 	if n := len(found.Hits); n > 0 && n == req.Limit {
 		res.Next = formatCursor(found.Hits[n-1].Cursor)
 	}
-	return res, nil
+	groups, err := s.reports(ctx, res, found.Hits)
+	if err != nil {
+		return nil, fmt.Errorf("search: %w", err)
+	}
+	return res, s.show(res, found.Hits, groups)
+}
+
+// show makes hits for people: those of one group as one, in the place of the first.
+func (s *Service) show(res *Result, hits []index.Hit, groups map[group][]Report) error {
+	res.Hits = make([]Hit, 0, len(hits))
+	shown := map[group]bool{}
+	for i := range hits {
+		h := &hits[i]
+		key := groupOf(h)
+		reports := groups[key]
+		if len(reports) > 1 && shown[key] {
+			continue
+		}
+		shown[key] = true
+		archived, err := s.Archive.Has(h.ID)
+		if err != nil {
+			return err
+		}
+		one := Hit{
+			ID: h.ID, Received: h.Received, Sent: h.Sent, From: written(h.From), To: written(h.To), Rcpt: append([]string{}, h.Rcpt...),
+			Subject: h.Subject, Size: h.Size, SHA256: h.SHA256, Attachments: append([]string{}, h.Attachments...), Pending: !archived,
+		}
+		if len(reports) > 1 {
+			one.Reports, one.Rcpt = reports, recipients(reports)
+		}
+		res.Hits = append(res.Hits, one)
+	}
+	return nil
 }
 
 // written gives addresses as people write them.

@@ -85,6 +85,8 @@ func (a *api) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/search", a.search)
 	mux.HandleFunc("GET /api/v1/records/{id}", a.envelope)
 	mux.HandleFunc("GET /api/v1/records/{id}/eml", a.eml)
+	mux.HandleFunc("GET /api/v1/records/{id}/inner", a.inner)
+	mux.HandleFunc("GET /api/v1/records/{id}/inner/{n}", a.inner)
 	mux.HandleFunc("GET /api/v1/records/{id}/text", a.text)
 	mux.HandleFunc("GET /api/v1/records/{id}/proof", a.proof)
 	if a.local {

@@ -87,7 +87,12 @@ func (p *pages) attachment(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer body.Close()
-	content, part, err := message.OpenPart(body, number)
+	mail, err := message.Inner(s.Item.Envelope, body)
+	if err != nil {
+		p.failPage(w, r, err)
+		return
+	}
+	content, part, err := message.OpenPart(mail, number)
 	if err != nil {
 		p.failPage(w, r, err)
 		return

@@ -42,6 +42,7 @@ type messageView struct {
 	Problems          []string
 	Files             []file
 	Way               []step
+	Report            *reportView // of a journal report
 	Deliveries        []delivery
 	Log               string
 	Number            uint64
@@ -56,14 +57,23 @@ type file struct {
 	Size                  int64
 }
 
-// readMessage parses the message of a record to its end, which checks its bytes against the envelope: what was altered is not shown.
+// readMessage parses the message of a record, of a journal report the one that it encloses. It reads the record to its end, which checks its bytes against the envelope: what was altered is not shown.
 func readMessage(s *archive.Stored) (*message.Message, error) {
 	body, err := openMessage(s)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	return message.Parse(body, message.Limits{})
+	content, err := message.Inner(s.Item.Envelope, body)
+	if err != nil {
+		return nil, err
+	}
+	m, err := message.Parse(content, message.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, body) // what follows the message in a journal report
+	return m, err
 }
 
 // shown are the fields of a header that a reader wants first.
@@ -109,7 +119,12 @@ func (p *pages) messagePage(w http.ResponseWriter, r *http.Request) {
 		header = m.Header
 		v.fill(m)
 	}
-	v.Deliveries = deliveriesOf(s, header)
+	if v.Report = reportOf(s.Item.ID, v.Envelope.Report); v.Report != nil {
+		p.findOthers(r.WithContext(ctx), v.Report, s.Item.ID, header.MessageID())
+	}
+	if v.Report == nil || len(v.Report.Rows) == 0 { // which are the recipients
+		v.Deliveries = deliveriesOf(s, header)
+	}
 	p.render(w, http.StatusOK, "message.html", &v)
 }
 

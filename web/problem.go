@@ -39,6 +39,7 @@ var (
 	errNotMessage  = errors.New("this record is an act, not a message")
 	errNoMessage   = errors.New("only the envelope of this message was kept")
 	errNoHTML      = errors.New("this message has no HTML")
+	errNoInner     = errors.New("no such message in this record: it is no journal report, or encloses none of that number")
 )
 
 // asked are the errors whose text says nothing but what the asker sent.
@@ -61,6 +62,7 @@ var faults = []struct {
 	{errNotMessage, http.StatusNotFound, errNotMessage.Error(), "its text is under /api/v1/records/"},
 	{errNoMessage, http.StatusNotFound, errNoMessage.Error(), "keep_refused: full keeps refused messages too"},
 	{errNoHTML, http.StatusNotFound, errNoHTML.Error(), ""},
+	{errNoInner, http.StatusNotFound, errNoInner.Error(), "without inner it is the message as received"},
 	{errNoRoute, http.StatusNotFound, errNoRoute.Error(), ""},
 	{errMethod, http.StatusMethodNotAllowed, errMethod.Error(), ""},
 	{errNobody, http.StatusForbidden, errNobody.Error(), ""},

@@ -56,6 +56,7 @@ type row struct {
 	From, ToWhom people
 	ToTitle      string // with the recipients of the envelope
 	Attached     string
+	ReportTitle  string // of several journal reports shown as one: when each was received
 }
 
 // people are the first of a list, and how many there are beside him. The name is as he gave it; the address must not hide behind it.
@@ -134,6 +135,9 @@ func (v *searchView) rows(list url.Values) {
 		}
 		if len(h.To) == 0 {
 			one.ToWhom = peopleOf(h.Rcpt)
+		}
+		for i := range h.Reports[:min(len(h.Reports), 20)] {
+			one.ReportTitle += h.Reports[i].ID.String() + ", received " + exact(h.Reports[i].Received) + "\n"
 		}
 		v.Rows[i] = one
 	}

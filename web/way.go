@@ -24,7 +24,7 @@ type step struct {
 func wayOf(s *archive.Stored) []step {
 	e := s.Item.Envelope
 	way := []step{sourceOf(e), {Name: "Holdfast, node " + e.Node, State: "in custody", Class: "good", Time: e.Received, Details: details(
-		joined(say("listener %s", e.Listener), say("mode %s", e.Mode)))}}
+		joined(say("listener %s", e.Listener), say("mode %s", e.Mode)), reportWay(e))}}
 	n := 0
 	for i := range s.Item.Supplements {
 		sup := &s.Item.Supplements[i]
@@ -42,6 +42,27 @@ func wayOf(s *archive.Stored) []step {
 		way = append(way, step{Name: "Next hop", State: "not known yet", Class: "warn", Details: []string{"no outcome is recorded"}})
 	}
 	return way
+}
+
+// reportWay tells of the way of a journal report itself.
+func reportWay(e *record.Envelope) string {
+	if e.Report == nil {
+		return ""
+	}
+	text := "as a journal report"
+	if e.Transport == nil {
+		return text
+	}
+	if from := e.Transport.MailFrom; from != nil {
+		text += " from " + cmp.Or(from.Address, "<>")
+	}
+	for i, to := range e.Transport.Rcpt {
+		if i == 3 {
+			return fmt.Sprintf("%s and %d more", text, len(e.Transport.Rcpt)-i)
+		}
+		text += cmp.Or(map[bool]string{true: " to "}[i == 0], ", ") + to.Address
+	}
+	return text
 }
 
 func sourceOf(e *record.Envelope) step {

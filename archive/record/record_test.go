@@ -116,14 +116,14 @@ func TestDocumentsKeepTheirForm(t *testing.T) {
 			Report: &Report{Format: "exchange", Sender: "a@x.example", OnBehalfOf: "c@x.example", Subject: "s", MessageID: "m@x", Label: "l", Mailbox: "g",
 				SentUTC: "1/1/2026 1:00:00 AM", ReceivedUTC: "1/1/2026 1:00:01 AM", Named: 2, Lines: []string{"x: y"}, Problem: "p", Operation: "o",
 				Recipients: []ReportRecipient{{Address: "b@y.example", Class: "to", Expanded: "dl@x.example", Forwarded: "f@x.example", Inferred: BccOrList}},
-				Enclosed:   []Enclosed{{Role: RoleClear, Offset: 1, Length: 2, Encoding: "base64", Size: 3, MessageID: "m@x"}}}},
+				Enclosed:   []Enclosed{{Role: RoleClear, Offset: 1, Length: 2, Encoding: "base64", Size: 3, MessageID: "m@x"}}, Others: 3}},
 			`{"v":1,"id":"01KAT3Q0V5X8J2M4N6P7R9S1TC","nonce":"00000000000000000000000000000000","received":"2026-03-14T09:12:03.005Z","node":"main","source":"smtp",` +
 				`"listener":"journal","mode":"journal","envelope":"full","mail_from":{"address":"a@x.example"},"rcpt":[{"address":"b@y.example"}],` +
 				`"transport":{"mail_from":{"address":""},"rcpt":[{"address":"journal@archive.example"}]},` +
 				`"report":{"format":"exchange","problem":"p","sender":"a@x.example","on_behalf_of":"c@x.example","subject":"s","message_id":"m@x","label":"l","mailbox":"g",` +
 				`"sent_utc":"1/1/2026 1:00:00 AM","received_utc":"1/1/2026 1:00:01 AM","operation":"o",` +
 				`"recipients":[{"address":"b@y.example","class":"to","expanded":"dl@x.example","forwarded":"f@x.example","inferred":"bcc_or_list"}],"named":2,"lines":["x: y"],` +
-				`"enclosed":[{"role":"clear","offset":1,"length":2,"encoding":"base64","size":3,"sha256":"` + strings.Repeat("0", 64) + `","message_id":"m@x"}]},` +
+				`"enclosed":[{"role":"clear","offset":1,"length":2,"encoding":"base64","size":3,"sha256":"` + strings.Repeat("0", 64) + `","message_id":"m@x"}],"others":3},` +
 				`"size":9,"sha256":"` + strings.Repeat("0", 64) + `"}`},
 		{Supplement{V: 1, ID: id, Name: "delivery-1", Time: at, Delivery: &Delivery{Outcome: Refused, NextHop: "mx:25", Attempts: 1,
 			Recipients: []RecipientDelivery{{Address: "b@y.example", Outcome: Refused, Code: 550, Enhanced: "5.1.1", Text: "no such user", Time: at}}}},

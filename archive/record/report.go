@@ -26,6 +26,7 @@ type Report struct {
 	Named      int               `json:"named,omitempty"` // how many recipients it names, where Recipients does not have them all
 	Lines      []string          `json:"lines,omitempty"` // lines that nobody knows, as they came
 	Enclosed   []Enclosed        `json:"enclosed,omitempty"`
+	Others     int               `json:"others,omitempty"` // parts that are neither its text nor a message: they are in message.eml only
 }
 
 // ReportRecipient is one recipient as a report names him.
@@ -70,4 +71,17 @@ func (r *Report) Message() *Enclosed {
 		}
 	}
 	return &r.Enclosed[0]
+}
+
+// Covered says that there is nothing in the report to be read beside its own text and Message: what else it has is in message.eml only.
+func (r *Report) Covered() bool {
+	if r == nil || len(r.Enclosed) == 0 {
+		return true
+	}
+	for i := range r.Enclosed {
+		if r.Enclosed[i].Role == "" && i > 0 {
+			return false
+		}
+	}
+	return r.Others == 0
 }

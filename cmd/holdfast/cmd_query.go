@@ -89,6 +89,9 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 		if h.Pending {
 			pending = "  pending"
 		}
+		if len(h.Reports) > 0 {
+			pending += fmt.Sprintf("  %d reports", len(h.Reports))
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d%s\n", h.ID, h.Received.Local().Format("2006-01-02 15:04"), short(strings.Join(h.From, ", "), 32), short(h.Subject, 60), h.Size, pending)
 	}
 	if err := t.Flush(); err != nil {
@@ -132,20 +135,27 @@ func short(s string, n int) string {
 }
 
 func getCommand(o *options) *cobra.Command {
-	var eml, envelope, text bool
+	var eml, inner, envelope, text bool
 	cmd := &cobra.Command{
 		Use:   "get ID",
 		Short: "Print a record: the message, its envelope, or its text",
-		Long: `Print a record. --eml (the default) gives the received bytes exactly; --envelope what was seen of its way, with the delivery and
-the ledger entry; --text what a reader sees. The view is an act in the ledger before anything is shown.`,
+		Long: `Print a record. --eml (the default) gives the received bytes exactly; --inner those of the message that a journal report encloses;
+--envelope what was seen of its way, with the delivery and the ledger entry; --text what a reader sees. The view is an act in the ledger before anything is shown.`,
 		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if eml && envelope || eml && text || envelope && text {
-				return usage(errors.New("--eml, --envelope and --text: one of them"))
+			chosen := 0
+			for _, set := range []bool{eml, inner, envelope, text} {
+				if set {
+					chosen++
+				}
 			}
 			path := "/eml"
 			switch {
+			case chosen > 1:
+				return usage(errors.New("--eml, --inner, --envelope and --text: one of them"))
+			case inner:
+				path = "/inner"
 			case envelope:
 				path = ""
 			case text:
@@ -155,6 +165,7 @@ the ledger entry; --text what a reader sees. The view is an act in the ledger be
 		},
 	}
 	cmd.Flags().BoolVar(&eml, "eml", false, "the received bytes (default)")
+	cmd.Flags().BoolVar(&inner, "inner", false, "of a journal report: the bytes of the message that it encloses")
 	cmd.Flags().BoolVar(&envelope, "envelope", false, "envelope, supplements and ledger entry, as JSON")
 	cmd.Flags().BoolVar(&text, "text", false, "header and text, as a reader sees them")
 	return addJSON(cmd, o)
@@ -194,8 +205,8 @@ func download(cmd *cobra.Command, o *options, idText, part string) error {
 		text, err := io.ReadAll(body)
 		if err == nil {
 			out := map[string]any{"id": id, strings.TrimPrefix(part, "/"): string(text)}
-			if part == "/eml" {
-				out = map[string]any{"id": id, "eml_base64": text}
+			if part == "/eml" || part == "/inner" {
+				out = map[string]any{"id": id, strings.TrimPrefix(part, "/") + "_base64": text}
 			}
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 		}

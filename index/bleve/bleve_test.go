@@ -173,6 +173,9 @@ func TestHitShowsTheDocument(t *testing.T) {
 			Partial: d.Partial,
 			Cursor:  index.Cursor{Key: d.Received.UnixNano(), ID: d.ID},
 		}
+		if d.Report {
+			want.Report, want.MessageID = true, d.MessageID
+		}
 		for _, a := range d.Rcpt {
 			want.Rcpt = append(want.Rcpt, a.Address)
 		}

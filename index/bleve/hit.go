@@ -74,11 +74,20 @@ func decodeKeys(b []byte) (keys, bool) {
 // hitVersion begins a stored hit. FORMAT.md has what follows.
 const hitVersion = 1
 
+// Flags of a stored hit.
+const (
+	flagPartial byte = 1 << iota
+	flagReport
+)
+
 func encodeHit(d *document.Document, partial bool) []byte {
 	b := make([]byte, 0, 256+len(d.Subject))
 	b = append(b, hitVersion, 0)
 	if partial {
-		b[1] = 1
+		b[1] |= flagPartial
+	}
+	if d.Report {
+		b[1] |= flagReport
 	}
 	b = appendTime(b, d.Received)
 	b = appendTime(b, d.Sent)
@@ -99,6 +108,9 @@ func encodeHit(d *document.Document, partial bool) []byte {
 	b = binary.AppendUvarint(b, uint64(len(d.Attachments)))
 	for _, a := range d.Attachments {
 		b = appendText(b, a.Name)
+	}
+	if d.Report {
+		b = appendText(b, d.MessageID)
 	}
 	return b
 }
@@ -121,12 +133,16 @@ func decodeHit(b []byte, h *index.Hit) error {
 	if v := r.byte(); v != hitVersion {
 		return fmt.Errorf("stored hit: version %d, want %d: %w", v, hitVersion, index.ErrCorrupt)
 	}
-	h.Partial = r.byte() != 0
+	flags := r.byte()
+	h.Partial, h.Report = flags&flagPartial != 0, flags&flagReport != 0
 	h.Received, h.Sent, h.Size = r.time(), r.time(), r.varint()
 	copy(h.SHA256[:], r.bytes(uint64(len(record.Digest{}))))
 	h.Subject = r.text()
 	h.From, h.To, h.Cc = r.addresses(), r.addresses(), r.addresses()
 	h.Rcpt, h.Attachments = r.texts(), r.texts()
+	if h.Report {
+		h.MessageID = r.text()
+	}
 	if r.bad || len(r.b) > 0 {
 		return fmt.Errorf("stored hit of %d bytes: %w", len(b), index.ErrCorrupt)
 	}

@@ -416,6 +416,7 @@ func (w *world) document() *document.Document {
 	if w.IntN(10) == 0 {
 		d.Received = d.Received.Truncate(24 * time.Hour)
 	}
+	d.Report = w.IntN(5) == 0
 	if w.IntN(4) == 0 {
 		d.AttachmentText = w.text(20)
 	}
@@ -600,6 +601,7 @@ func documentOfHit(h *index.Hit) *document.Document {
 	d := &document.Document{
 		Received: h.Received, Sent: h.Sent, Size: h.Size, SHA256: h.SHA256, Subject: h.Subject, From: h.From, To: h.To, Cc: h.Cc,
 	}
+	d.Report, d.MessageID = h.Report, h.MessageID
 	for _, a := range h.Rcpt {
 		d.Rcpt = append(d.Rcpt, document.Address{Address: a})
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
-// Document is the searchable side of one record.
+// Document is the searchable side of one record. Of a journal report it is the message that the report encloses, but for Size and SHA256.
 type Document struct {
 	ID       record.ID
 	Received time.Time // UTC
@@ -17,6 +17,7 @@ type Document struct {
 	SHA256   record.Digest
 
 	MessageID string // without angle brackets
+	Report    bool   // of a journal report: there may be other records of the same message
 	Subject   string // decoded
 	Body      string // text of the body, HTML as text; nested messages and text outside of all parts included
 

@@ -5,10 +5,13 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
-// FromMessage makes the document of a record from its envelope and its parsed message. A nil message is one that could not be read at all:
+// FromMessage makes the document of a record from its envelope and its parsed message; of a journal report, the enclosed one
+// (message.Inner). A nil message is one that could not be read at all:
 // the document then has what the envelope says, and is Partial. Texts are in UTF-8.
 func FromMessage(env *record.Envelope, msg *message.Message) *Document {
-	d := &Document{ID: env.ID, Received: env.Received.UTC(), Size: env.Size, SHA256: env.SHA256, Partial: true, HeaderPartial: true}
+	d := &Document{
+		ID: env.ID, Report: env.Report != nil, Received: env.Received.UTC(), Size: env.Size, SHA256: env.SHA256, Partial: true, HeaderPartial: true,
+	}
 	if env.MailFrom != nil && env.MailFrom.Address != "" {
 		d.EnvFrom = []Address{{Address: FoldAddress(env.MailFrom.Address)}}
 	}
@@ -35,7 +38,7 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 	}
 	d.AttachmentText = msg.AttachedText
 	d.HeaderPartial = msg.HeaderPartial
-	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial
+	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial || !env.Report.Covered()
 	return d
 }
 

@@ -33,6 +33,7 @@ func (w *walk) exchange() *said {
 
 // enclose puts down what the report encloses, and what follows from its header.
 func (w *walk) enclose(s *said) {
+	s.report.Others = w.others
 	rights := 0
 	for i := range w.enclosed {
 		e := &w.enclosed[i]

@@ -59,6 +59,7 @@ type walk struct {
 	enclosed []enclosed
 	inner    *inner // being read
 	more     int    // enclosed messages past the limit
+	others   int    // parts that are neither text of the report nor a message
 	cut      bool   // it ended before its last boundary
 }
 
@@ -185,16 +186,21 @@ func (w *walk) endHead(skip int64) {
 	case w.place == atPart && (isMessage(m.Type) || m.Type == "text/rfc822-headers"):
 		if len(w.enclosed) == maxEnclosed {
 			w.more++
+			w.others++
 			return
 		}
 		w.inner = newInner(w.off+skip, m)
 		w.state = inEnclosed
 	case len(w.enclosed) > 0:
+		w.others++
 	case m.Type == "text/plain" && (!w.haveText || w.html), m.Type == "text/html" && !w.haveText:
 		w.haveText, w.html, w.charset, w.text = true, m.Type == "text/html", m.Charset, w.text[:0]
 		w.rest, w.textOver = counter{}, false
 		w.decoder = message.NewDecoder(m.Encoding)
 		w.state = inText
+	case m.Type == "text/html" && len(w.open) > w.floor+1: // the report's text again
+	case w.place == atPart:
+		w.others++
 	}
 }
 
