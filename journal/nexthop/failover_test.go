@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -394,4 +395,69 @@ func TestOrder(t *testing.T) {
 	check("b:25", "c:25", "d:25", "a:25")
 	p.hosts[route.Hosts[2]].down, p.hosts[route.Hosts[2]].until = true, soon
 	check("b:25", "d:25", "c:25", "a:25")
+}
+
+// The first of two hosts is cut at any byte, in either direction, by DATA, BDAT and LMTP: the message is never with both, the second has
+// it only where the first had nothing of its body, and what is told is what happened.
+func TestCutAtAnyByteOfTwo(t *testing.T) {
+	body := "Subject: cut\r\n\r\n.dots\r\nend\r\n"
+	for _, kind := range []string{"data", "bdat", "lmtp"} {
+		for _, way := range []string{"read", "write"} {
+			over, whole := 0, false
+			for limit := 1; !whole; limit++ {
+				if limit > 2000 {
+					t.Fatal("never got through")
+				}
+				func() {
+					a, b := hoptest.New(t), hoptest.New(t)
+					defer a.Close()
+					defer b.Close()
+					var route Route
+					for _, h := range []*hoptest.Hop{a, b} {
+						h.LMTP = kind == "lmtp"
+						if kind == "bdat" {
+							h.Caps = append(h.Caps, "CHUNKING")
+						}
+						next := target(h)
+						next.LMTP = h.LMTP
+						route.Hosts = append(route.Hosts, next)
+					}
+					cut := func(int) int { return limit }
+					if way == "read" {
+						a.ReadLimit = cut
+					} else {
+						a.WriteLimit = cut
+					}
+					p := New(Options{})
+					defer p.Close()
+					s := sendTo(t.Context(), p, route, Mail{From: from, BareNewlines: kind == "bdat"}, []record.Path{to, other}, body)
+					where := kind + ", " + way + " cut after " + strconv.Itoa(limit)
+					if s.d == nil {
+						t.Errorf("%s: %v", where, s.rcpt)
+						return
+					}
+					began := strings.Contains(strings.Join(a.Log(), "\n"), "BDAT")
+					switch {
+					case a.Dots() > 0 && b.Dots() > 0, began && b.Conns() > 0:
+						t.Errorf("%s: with both, %d and %d", where, a.Dots(), b.Dots())
+					case s.d.Outcome == record.Delivered && s.err == nil:
+						from := b
+						if s.d.Attempts == 1 {
+							from, whole = a, true
+						} else {
+							over++
+						}
+						checkSent(t, s, from.Messages()[0], body)
+					case s.d.Outcome == record.Refused && a.Dots()+b.Dots() > 0:
+						t.Errorf("%s: refused, %d and %d messages: %v %v", where, a.Dots(), b.Dots(), s.reply, s.err)
+					case s.d.Outcome == record.Unknown && !errors.Is(s.err, ErrUnknown):
+						t.Errorf("%s: %v", where, s.err)
+					}
+				}()
+			}
+			if over < 50 {
+				t.Errorf("%s, %s: the second host served %d times only", kind, way, over)
+			}
+		}
+	}
 }
