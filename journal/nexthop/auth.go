@@ -3,12 +3,14 @@ package nexthop
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxPassword bounds a password, bytes; the command that it is in stays below 12288 (RFC 4954 section 4.3) by far.
@@ -42,10 +44,43 @@ func (c *conn) authenticate(ctx context.Context, cred Credentials) error {
 			return fmt.Errorf("AUTH: %w", err)
 		case last && reply.Code == 235, !last && reply.Code == 334:
 		default:
-			return fmt.Errorf("%w: AUTH: %s", ErrAuth, withoutSecret(reply, password, lines))
+			return denied{withoutSecret(reply, password, lines), sha256.Sum256([]byte(password))}
 		}
 	}
 	return nil
+}
+
+// denied is a sign-in that was refused, with what password.
+type denied struct {
+	text     string
+	password [sha256.Size]byte
+}
+
+func (e denied) Error() string { return ErrAuth.Error() + ": AUTH: " + e.text }
+func (e denied) Unwrap() error { return ErrAuth }
+
+// heldBack is a sign-in that was not tried.
+type heldBack struct{ error }
+
+func (e heldBack) Unwrap() error { return e.error }
+
+// heldBack says why a host is not to be tried now: within the pause the same password would be refused again, and too many such tries lock
+// an account.
+func (p *Pool) heldBack(h *host) error {
+	if h.target.Credentials == (Credentials{}) {
+		return nil
+	}
+	p.mu.Lock()
+	last, until := h.denied, h.until
+	p.mu.Unlock()
+	if last == nil || time.Now().After(until) {
+		return nil
+	}
+	password, err := h.target.Credentials.password()
+	if err != nil || sha256.Sum256([]byte(password)) != last.password {
+		return nil
+	}
+	return heldBack{*last}
 }
 
 // withoutSecret is what may be told of a reply: a server may say back what it was told.

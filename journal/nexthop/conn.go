@@ -154,6 +154,9 @@ func (c *conn) quit() {
 
 // connect makes a connection that is ready for MAIL.
 func (p *Pool) connect(ctx context.Context, h *host) (*conn, error) {
+	if err := p.heldBack(h); err != nil {
+		return nil, err
+	}
 	policy := h.target.policy()
 	c, err := p.open(ctx, h, policy)
 	var fault tlsError

@@ -61,7 +61,7 @@ func (t *Transaction) outcome() record.Outcome {
 
 // of is the outcome for one recipient that was accepted.
 func (t *Transaction) of(r recipient) record.Outcome {
-	reply := t.last1(r)
+	reply := t.lastWord(r)
 	switch {
 	case reply != nil && reply.ok():
 		return record.Delivered
@@ -77,7 +77,7 @@ func (t *Transaction) describe(r recipient, whole *record.Delivery) record.Recip
 	reply := r.reply
 	if r.accepted() {
 		d.Outcome, d.Time = t.of(r), t.finished
-		reply = t.last1(r)
+		reply = t.lastWord(r)
 	} else if r.c != nil && r.c != t.last {
 		d.NextHop, d.Peer, d.TLS, d.Attempts = differing(r, whole)
 	}

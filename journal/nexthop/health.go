@@ -3,6 +3,7 @@ package nexthop
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -27,6 +28,7 @@ type host struct {
 	failures int     // since a message, or a refusal of one, went well
 	until    time.Time
 	probing  bool
+	denied   *denied // the last sign-in, where it was refused
 }
 
 // host gives what is known of a Target. The caller holds mu.
@@ -117,7 +119,14 @@ func (p *Pool) reached(h *host) {
 
 // failed notes that a host could not be reached, or broke off.
 func (p *Pool) failed(h *host, err error) {
+	if errors.As(err, new(heldBack)) {
+		return // nothing new
+	}
 	p.mu.Lock()
+	var no denied
+	if h.denied = nil; errors.As(err, &no) {
+		h.denied = &no
+	}
 	pause := min(maxPause, firstPause<<min(h.failures, 10))
 	pause += time.Duration((rand.Float64() - 0.5) / 2 * float64(pause))
 	h.failures++

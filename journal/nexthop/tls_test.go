@@ -260,6 +260,19 @@ func TestAuth(t *testing.T) {
 			if tc.noTLS && strings.Contains(strings.Join(h.Log(), "\n"), "AUTH") {
 				t.Errorf("%q", h.Log())
 			}
+			// Nobody's account is locked by the mail that comes within the pause.
+			p.mu.Lock()
+			p.hosts[target].until = time.Now().Add(time.Hour)
+			p.mu.Unlock()
+			for range 5 {
+				s := send(t.Context(), p, target, Mail{From: from}, []record.Path{to}, "x\r\n")
+				if !errors.Is(s.rcpt[0], ErrAuth) || !strings.Contains(s.rcpt[0].Error(), tc.want) {
+					t.Errorf("%v, want %q", s.rcpt[0], tc.want)
+				}
+			}
+			if strings.HasPrefix(tc.want, "AUTH") && h.Conns() != 1 {
+				t.Errorf("tried %d times", h.Conns())
+			}
 			// The right password, put there later, is taken without more ado.
 			if tc.name == "rejected" {
 				if err := os.WriteFile(file, []byte(password), 0o600); err != nil {

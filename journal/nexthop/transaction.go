@@ -69,9 +69,8 @@ func (p *Pool) Begin(route Route, m Mail) *Transaction {
 }
 
 // Rcpt asks the next hop for one recipient. With the first one MAIL is sent, and a refusal of MAIL is the answer to it. nil: accepted.
-// A *Reply: refused, in the next hop's words. Other errors: ErrUnavailable (with ErrTLS,
-// ErrAuth), ErrNoSMTPUTF8, ErrTooBig, ErrPath. The end of ctx is
-// ErrUnavailable too, and wraps its cause.
+// A *Reply: refused, in the next hop's words. Other errors: ErrUnavailable (with ErrTLS or ErrAuth where that is why),
+// ErrNoSMTPUTF8, ErrTooBig, ErrPath. The end of ctx is ErrUnavailable too, and wraps its cause.
 func (t *Transaction) Rcpt(ctx context.Context, to record.Path) error {
 	r := recipient{path: to}
 	switch {
@@ -104,14 +103,14 @@ func (t *Transaction) Replies() []*Reply {
 	var replies []*Reply
 	for _, r := range t.recipients {
 		if r.accepted() {
-			replies = append(replies, t.last1(r))
+			replies = append(replies, t.lastWord(r))
 		}
 	}
 	return replies
 }
 
-// last1 is the last word on a recipient that was accepted, or nil.
-func (t *Transaction) last1(r recipient) *Reply {
+// lastWord is the last word on a recipient that was accepted, or nil.
+func (t *Transaction) lastWord(r recipient) *Reply {
 	switch {
 	case r.final != nil:
 		return r.final
