@@ -96,6 +96,7 @@ func (o *Outbound) send(ctx context.Context, hosts nexthop.Route, w Way, j Job, 
 	env := j.Envelope
 	tx := o.pool.Begin(hosts, nexthop.Mail{
 		From: *cmp.Or(env.MailFrom, &record.Path{}), Size: env.Size, Body: env.Body, SMTPUTF8: env.SMTPUTF8, Ret: env.Ret, EnvID: env.EnvID,
+		BareNewlines: true, // what the envelope counts of them does not say whether the body ends in CRLF: by BDAT that need not be asked
 	})
 	defer tx.Close()
 	refused := make([]error, len(j.Recipients))

@@ -116,6 +116,22 @@ func TestOutboundSaysWhatIsForGood(t *testing.T) {
 	}
 }
 
+// Where the next hop offers CHUNKING any bytes arrive as they were received.
+func TestOutboundSendsAnyBytes(t *testing.T) {
+	hop := hoptest.New(t)
+	hop.Caps = append(hop.Caps, "CHUNKING")
+	o := newOutbound(t, hop.Addr())
+	for i, body := range []string{hello, "Subject: x\n\nbare\n.\n", "a\rb\r\n", "no end"} {
+		res := o.Carry(t.Context(), someJob(body, "bob@one.test"))
+		if res.Delivery.Outcome != record.Delivered {
+			t.Fatalf("%q: %+v", body, res)
+		}
+		if _, got, _ := strings.Cut(string(hop.Messages()[i].Data), "+0000\r\n"); got != body {
+			t.Errorf("%q arrived as %q", body, got)
+		}
+	}
+}
+
 func TestOutboundToNobody(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
