@@ -188,6 +188,7 @@ type settings struct {
 	mode    string
 	nextHop int
 	store   string // empty: the default
+	data    string // data_dir; empty: a folder beside the configuration
 	env     []string
 	more    string // further keys of the listener, as ", key: value"
 	yaml    string
@@ -206,7 +207,7 @@ func install(t testing.TB, s settings) *holdfast {
 	if s.store != "" {
 		store = fmt.Sprintf("store: %q, ", s.store)
 	}
-	text := fmt.Sprintf("data_dir: data\nkeys_dir: keys\nlisteners:\n  - %s}\narchive: {%sseal_after: 1s}\nweb: {address: \"127.0.0.1:%d\"}\nlog: {level: warn}\n%s", listener, store, h.web, s.yaml)
+	text := fmt.Sprintf("data_dir: %s\nkeys_dir: keys\nlisteners:\n  - %s}\narchive: {%sseal_after: 1s}\nweb: {address: \"127.0.0.1:%d\"}\nlog: {level: warn}\n%s", cmp.Or(s.data, "data"), listener, store, h.web, s.yaml)
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

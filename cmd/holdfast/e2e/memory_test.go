@@ -33,6 +33,20 @@ func randomLines(rng *rand.Rand) []byte {
 	return block
 }
 
+// differentWords is text of short words, no two of which are the same: the most terms that a text can have.
+func differentWords(size int) []byte {
+	text := make([]byte, 0, size+80)
+	for n := 1 << 20; len(text) < size; n++ {
+		text = strconv.AppendInt(text, int64(n), 32)
+		if n%12 == 0 {
+			text = append(text, "\r\n"...)
+		} else {
+			text = append(text, ' ')
+		}
+	}
+	return append(text, "\r\n"...)
+}
+
 // Many large messages at once, all of them under way at the same moment, in 400 MB of memory. HOLDFAST_MANY=1 has 100 sessions instead of
 // 40, as many as the bound was set for; that takes 10 GB of disk for a while.
 func TestMemoryOfManyLargeMessages(t *testing.T) {
@@ -99,8 +113,11 @@ func TestMemoryOfSmallMessagesAfterALargeOne(t *testing.T) {
 	c := h.dial()
 	block := randomLines(seeded(t))
 	for round := range 3 {
+		c.SetDeadline(time.Now().Add(5 * time.Minute))
 		send(c, "large", bytes.Repeat(block, largeMail/len(block)))
+		send(c, "large", differentWords(largeMail))
 		h.settle()
+		t.Logf("round %d: %d MB after the large ones", round, h.peakMemory()/1e6)
 		for i := range 500 {
 			send(c, fmt.Sprintf("small %d of round %d", i, round), []byte("small\r\n"))
 		}
