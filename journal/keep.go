@@ -43,6 +43,7 @@ func (t *keeping) Rcpt(ctx context.Context, to record.Path) error {
 
 func (t *keeping) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, error) {
 	opt, content := bareNewlines(body), io.Reader(body)
+	opt.Early = t.keeper.ack.archive
 	if t.keeper.reports.counts(t.session, t.env.Rcpt) {
 		var said func(*record.Envelope)
 		content, said = t.keeper.reports.look(body, t.session.ID)

@@ -50,7 +50,9 @@ func (t *forwarding) Rcpt(ctx context.Context, to record.Path) error {
 
 func (t *forwarding) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply, error) {
 	f := t.forwarder
-	id, err := f.custody.Accept(ctx, t.env, body, bareNewlines(body))
+	opt := bareNewlines(body)
+	opt.Early = f.ack.archive
+	id, err := f.custody.Accept(ctx, t.env, body, opt)
 	if err != nil {
 		return nil, err
 	}

@@ -210,6 +210,14 @@ func TestMessageStates(t *testing.T) {
 		d.Outcome, d.ReplyLost, d.Reason, d.EightBitSentAnyway = record.Unknown, true, "connection <reset>", true
 		s.Item.Envelope.MailFrom.Address = ""
 	}), "unknown", "the client had gone", "connection &lt;reset&gt;", "8BITMIME", "(a bounce)")
+	contains(t, show(func(s *archive.Stored) {
+		s.Item.Supplements = append(s.Item.Supplements, record.SupplementDoc{Supplement: record.Supplement{Name: record.SupplementAuth, Auth: &record.Verdicts{
+			SPF:   []record.SPFVerdict{{Identity: record.SPFMailFrom, Domain: "acme.example", Result: "pass"}, {Identity: record.SPFHelo, Domain: "<x>", Result: "none"}},
+			DKIM:  []record.DKIMVerdict{{Domain: "acme.example", Result: "fail", Reason: "the body is not the one that was signed"}},
+			DMARC: &record.DMARCVerdict{Result: "pass", From: "acme.example", Policy: "reject"}, ARC: &record.ARCVerdict{Result: "pass", Sealed: []string{"a.example", "b.example"}},
+		}}})
+	}), "SPF pass for MAIL FROM acme.example", "SPF none for HELO &lt;x&gt;", "DKIM fail for acme.example: the body is not the one that was signed",
+		"DMARC pass for acme.example, whose policy is reject", "ARC pass, sealed by a.example, b.example", "mx.kanzlei.example:25")
 	contains(t, show(func(s *archive.Stored) { s.Item.Envelope.BareLF = 3 }), "0 bare CR, 3 bare LF")
 }
 

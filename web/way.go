@@ -28,6 +28,9 @@ func wayOf(s *archive.Stored) []step {
 	n := 0
 	for i := range s.Item.Supplements {
 		sup := &s.Item.Supplements[i]
+		if sup.Auth != nil {
+			way[0].Details = append(way[0].Details, saidOf(sup.Auth)...)
+		}
 		if sup.Delivery != nil {
 			n++
 			way = append(way, hopOf(sup.Delivery, sup.Time))
@@ -86,6 +89,30 @@ func sourceOf(e *record.Envelope) step {
 		st.Details = append(st.Details, "signed in as "+e.Auth.Identity)
 	}
 	return st
+}
+
+// saidOf is what the authentication of mail said of where a message comes from.
+func saidOf(v *record.Verdicts) (list []string) {
+	for _, s := range v.SPF {
+		about := "MAIL FROM"
+		if s.Identity == record.SPFHelo {
+			about = "HELO"
+		}
+		list = append(list, "SPF "+s.Result+" for "+about+say(" %s", s.Domain))
+	}
+	for _, s := range v.DKIM {
+		list = append(list, "DKIM "+s.Result+say(" for %s", s.Domain)+say(": %s", s.Reason))
+	}
+	if len(v.DKIM) == 0 {
+		list = append(list, "not signed by DKIM")
+	}
+	if d := v.DMARC; d != nil {
+		list = append(list, "DMARC "+d.Result+say(" for %s", d.From)+say(", whose policy is %s", d.Policy))
+	}
+	if a := v.ARC; a != nil {
+		list = append(list, "ARC "+a.Result+say(", sealed by %s", strings.Join(a.Sealed, ", ")))
+	}
+	return list
 }
 
 func hopOf(d *record.Delivery, at time.Time) step {

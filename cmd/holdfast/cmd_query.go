@@ -135,17 +135,20 @@ func short(s string, n int) string {
 }
 
 func getCommand(o *options) *cobra.Command {
-	var eml, inner, envelope, text bool
+	var eml, inner, envelope, text, auth, recheck bool
 	cmd := &cobra.Command{
 		Use:   "get ID",
-		Short: "Print a record: the message, its envelope, or its text",
+		Short: "Print a record: the message, its envelope, its text, or what SPF, DKIM, DMARC and ARC said of it",
 		Long: `Print a record. --eml (the default) gives the received bytes exactly; --inner those of the message that a journal report encloses;
---envelope what was seen of its way, with the delivery and the ledger entry; --text what a reader sees. The view is an act in the ledger before anything is shown.`,
-		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt",
-		Args:    cobra.ExactArgs(1),
+--envelope what was seen of its way, with the delivery and the ledger entry; --text what a reader sees; --auth what SPF, DKIM, DMARC and ARC
+said of it at receipt, with the DNS answers of that day. --recheck makes these verdicts again, from those answers, the envelope and the
+message alone: exit code 0 if they come out the same, 1 if not. The view is an act in the ledger before anything is shown.`,
+		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt\n" +
+			"  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --auth --recheck",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			chosen := 0
-			for _, set := range []bool{eml, inner, envelope, text} {
+			chosen, auth := 0, auth || recheck
+			for _, set := range []bool{eml, inner, envelope, text, auth} {
 				if set {
 					chosen++
 				}
@@ -153,7 +156,9 @@ func getCommand(o *options) *cobra.Command {
 			path := "/eml"
 			switch {
 			case chosen > 1:
-				return usage(errors.New("--eml, --inner, --envelope and --text: one of them"))
+				return usage(errors.New("--eml, --inner, --envelope, --text and --auth: one of them"))
+			case auth:
+				return printVerdicts(cmd, o, args[0], recheck)
 			case inner:
 				path = "/inner"
 			case envelope:
@@ -168,6 +173,8 @@ func getCommand(o *options) *cobra.Command {
 	cmd.Flags().BoolVar(&inner, "inner", false, "of a journal report: the bytes of the message that it encloses")
 	cmd.Flags().BoolVar(&envelope, "envelope", false, "envelope, supplements and ledger entry, as JSON")
 	cmd.Flags().BoolVar(&text, "text", false, "header and text, as a reader sees them")
+	cmd.Flags().BoolVar(&auth, "auth", false, "SPF, DKIM, DMARC and ARC at receipt, with the DNS answers")
+	cmd.Flags().BoolVar(&recheck, "recheck", false, "make these verdicts again from what is recorded, and compare")
 	return addJSON(cmd, o)
 }
 

@@ -21,9 +21,10 @@ import (
 	"github.com/holdfast-archive/holdfast/web"
 )
 
-// How long a stop may take: messages under way, pages under way, then sealing and committing.
+// How long a stop may take: messages under way, looking at those that came, pages under way, then sealing and committing.
 const (
 	graceData    = 10 * time.Second
+	graceVerdict = 6 * time.Second
 	gracePages   = 5 * time.Second
 	graceArchive = 30 * time.Second
 	graceIndex   = 5 * time.Second // of what could not be archived
@@ -66,6 +67,8 @@ type server struct {
 	mail  *listeners
 	http  []*http.Server
 	web   string // address of the page
+
+	verdicts *journal.Verdicts // nil: none are made
 }
 
 // startServer opens the archive, probes the store, and listens. What it has opened when something fails it closes again.
@@ -92,7 +95,12 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 		return nil, err
 	}
 	s.queue.start()
-	if s.mail, err = listen(cfg.Listeners, n.mail, s.pool, n.log, n.reg, n.fail); err != nil {
+	custody := journal.Custody(n.mail)
+	if cfg.Verdicts.Enabled {
+		s.verdicts = journal.NewVerdicts(cfg.Verdicts, n.mail, n.log.With("part", "verdicts"), n.reg)
+		custody = s.verdicts
+	}
+	if s.mail, err = listen(cfg.Listeners, custody, s.pool, n.log, n.reg, n.fail); err != nil {
 		return nil, err
 	}
 	if err := s.listenWeb(cfg); err != nil {
@@ -183,6 +191,11 @@ func (s *server) stop() error {
 	if s.mail != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), graceData)
 		errs = append(errs, s.mail.shutdown(ctx))
+		cancel()
+	}
+	if s.verdicts != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), graceVerdict)
+		s.verdicts.Close(ctx)
 		cancel()
 	}
 	queue.Wait()

@@ -28,17 +28,18 @@ import (
 
 // config is the whole configuration. Each section is its package's own type, which also checks it.
 type config struct {
-	Node      string           `mapstructure:"node"`
-	DataDir   string           `mapstructure:"data_dir"`
-	KeysDir   string           `mapstructure:"keys_dir"`
-	Listeners []journal.Config `mapstructure:"listeners"`
-	Spool     spool.Config     `mapstructure:"spool"`
-	Queue     queue.Config     `mapstructure:"queue"`
-	Archive   archive.Config   `mapstructure:"archive"`
-	Index     index.Config     `mapstructure:"index"`
-	Web       web.Config       `mapstructure:"web"`
-	Retention retention.Config `mapstructure:"retention"`
-	Log       logConfig        `mapstructure:"log"`
+	Node      string                `mapstructure:"node"`
+	DataDir   string                `mapstructure:"data_dir"`
+	KeysDir   string                `mapstructure:"keys_dir"`
+	Listeners []journal.Config      `mapstructure:"listeners"`
+	Verdicts  journal.VerdictConfig `mapstructure:"verdicts"`
+	Spool     spool.Config          `mapstructure:"spool"`
+	Queue     queue.Config          `mapstructure:"queue"`
+	Archive   archive.Config        `mapstructure:"archive"`
+	Index     index.Config          `mapstructure:"index"`
+	Web       web.Config            `mapstructure:"web"`
+	Retention retention.Config      `mapstructure:"retention"`
+	Log       logConfig             `mapstructure:"log"`
 
 	file     string   // where it came from; empty: embedded defaults
 	unknown  []string // keys that nobody knows
@@ -78,10 +79,14 @@ var errConfig = errors.New("configuration")
 
 // defaults are the values of keys that the file does not name.
 var defaults = map[string]any{
-	"node":            "main",
-	"data_dir":        "./holdfast-data",
-	"keys_dir":        "",
-	"spool.max_bytes": "10GiB",
+	"node":              "main",
+	"data_dir":          "./holdfast-data",
+	"keys_dir":          "",
+	"verdicts.enabled":  false,
+	"verdicts.resolver": []string{},
+	"verdicts.modes":    []string{},
+	"verdicts.timeout":  "5s",
+	"spool.max_bytes":   "10GiB",
 
 	"queue.first_retry":            queue.DefaultFirstRetry,
 	"queue.max_retry":              queue.DefaultMaxRetry,
@@ -258,7 +263,7 @@ func (c *config) resolve(base string) error {
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.unknownKeys(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
 	if within(c.KeysDir, c.DataDir) {
 		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))
 	}

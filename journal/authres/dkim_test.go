@@ -373,6 +373,9 @@ func TestHostileHeaders(t *testing.T) {
 		if len(v.DKIM) != test.dkim || v.DKIMMore != test.more || dns.Asked(".") > test.questions {
 			t.Errorf("%s: %d signatures, %d more, %d questions", name, len(v.DKIM), v.DKIMMore, dns.Asked("."))
 		}
+		if name == "a header cut off" && (v.DKIM[0].Result != "permerror" || !strings.Contains(v.DKIM[0].Reason, "header has more")) {
+			t.Errorf("%s: %+v", name, v.DKIM)
+		}
 		if v.ARC != nil && v.ARC.Result != "fail" {
 			t.Errorf("%s: %+v", name, v.ARC)
 		}

@@ -137,6 +137,9 @@ func (s *signature) headerSum(h *header) []byte {
 
 // verifySum fetches the key and checks that b= signs sum.
 func (m *mail) verifySum(s *signature, sum []byte) *unsound {
+	if m.header.over {
+		return permanent("the header has more than %d bytes", maxHeader)
+	}
 	key, err := m.key(s)
 	if err != nil {
 		return err
@@ -167,8 +170,6 @@ func (m *mail) key(s *signature) (*publicKey, *unsound) {
 func (m *mail) verifyBody(s *signature) *unsound {
 	sum := m.sums.find(s)
 	switch {
-	case m.header.over:
-		return permanent("the header has more than %d bytes", maxHeader)
 	case sum == nil:
 		return permanent("the body was not read")
 	case sum.left > 0 && s.length >= 0:
