@@ -3,11 +3,13 @@ package smtpd
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/journal/nexthop"
@@ -70,4 +72,33 @@ func BenchmarkSession(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
+}
+
+// BenchmarkData is one message of 40 KB after the other on one connection of the loopback, the client's work included.
+func BenchmarkData(b *testing.B) {
+	address := listen(b, newServer(b, relayConfig(), discard{}))
+	wire := stuff(strings.Repeat(strings.Repeat("x", 76)+"\r\n", 40<<10/78))
+	for name, send := range map[string][2]string{
+		"DATA": {"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@corp.test>\r\nDATA\r\n", wire},
+		"BDAT": {fmt.Sprintf("MAIL FROM:<a@client.test>\r\nRCPT TO:<b@corp.test>\r\nBDAT %d LAST\r\n%s", len(wire)-3, wire[:len(wire)-3]), ""},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := dial(b, address)
+			c.conn.SetDeadline(time.Time{})
+			c.want(220)
+			c.cmd("EHLO x", 250)
+			b.SetBytes(int64(len(wire)))
+			b.ReportAllocs()
+			for b.Loop() {
+				c.send(send[0])
+				c.want(250)
+				c.want(250)
+				if send[1] != "" {
+					c.want(354)
+					c.send(send[1])
+				}
+				c.want(250)
+			}
+		})
+	}
 }

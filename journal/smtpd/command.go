@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -225,15 +224,4 @@ func (c *conn) doStartTLS(arg string) {
 	c.session.Client.Helo, c.session.Client.ESMTP = "", false
 	c.session.Auth = nil
 	c.current = nil
-}
-
-// become makes somebody else of the client, whom XCLIENT named, and of whom nothing is known but that.
-func (c *conn) become(ip netip.Addr) bool {
-	c.uncount()
-	c.client, c.certified, c.session.Auth, c.current = ip, false, nil, nil
-	xclient := c.xclient
-	c.xclient = false // the client that it names is counted as any other
-	ok := c.identified()
-	c.xclient = xclient
-	return ok
 }

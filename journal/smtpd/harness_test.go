@@ -416,6 +416,74 @@ func play(t testing.TB, srv *Server, in, sizes []byte) []byte {
 	return s.out.Bytes()
 }
 
+// duplex is one end of two pipes, one for each direction, so that a client may end its own and still be answered.
+type duplex struct {
+	in, out net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (d *duplex) Read(p []byte) (int, error)  { return d.in.Read(p) }
+func (d *duplex) Write(p []byte) (int, error) { return d.out.Write(p) }
+func (d *duplex) LocalAddr() net.Addr         { return addr("127.0.0.1:25") }
+func (d *duplex) RemoteAddr() net.Addr        { return addr("127.0.0.1:4711") }
+
+func (d *duplex) SetDeadline(t time.Time) error {
+	return errors.Join(d.in.SetDeadline(t), d.out.SetDeadline(t))
+}
+func (d *duplex) SetReadDeadline(t time.Time) error  { return d.in.SetReadDeadline(t) }
+func (d *duplex) SetWriteDeadline(t time.Time) error { return d.out.SetWriteDeadline(t) }
+
+func (d *duplex) Close() error {
+	d.once.Do(func() {
+		d.in.Close()
+		d.out.Close()
+		close(d.closed)
+	})
+	return nil
+}
+
+// playPipe runs a whole session over net.Pipe, the client's bytes written in pieces of the sizes given, over and over, and returns what
+// the server said.
+func playPipe(t testing.TB, srv *Server, in, sizes []byte) []byte {
+	t.Helper()
+	toServer, in2 := net.Pipe()
+	fromServer, out2 := net.Pipe()
+	d := &duplex{in: in2, out: out2, closed: make(chan struct{})}
+	l := newSome(d)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer toServer.Close()
+		for turn := 0; len(in) > 0; turn++ {
+			n := len(in)
+			if len(sizes) > 0 {
+				n = min(n, int(sizes[turn%len(sizes)])+1)
+			}
+			if _, err := toServer.Write(in[:n]); err != nil {
+				return
+			}
+			in = in[n:]
+		}
+	})
+	var out bytes.Buffer
+	wg.Go(func() { io.Copy(&out, fromServer) })
+	select {
+	case <-d.closed:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the session hangs")
+	}
+	wg.Wait()
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-served; err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // pipe is a connection in memory to srv, for tests within a synctest bubble.
 func pipe(t testing.TB, srv *Server) *client {
 	t.Helper()

@@ -247,38 +247,45 @@ func TestXClient(t *testing.T) {
 		t.Errorf("EHLO: %q", text)
 	}
 	c.cmd("MAIL FROM:<a@x.test>", 554) // it is not trusted itself
+	c.cmd("XCLIENT PROTO=ESMTP HELO=spike", 220)
 	c.cmd("XCLIENT NAME=spike.example.test addr=192.0.2.7 PORT=4660 PROTO=ESMTP HELO=spike DESTADDR=127.0.0.1 DESTPORT=25", 220)
 	c.cmd("MAIL FROM:<a@x.test>", 250)
-	c.cmd("XCLIENT ADDR=192.0.2.8", 503)
-	c.cmd("XFORWARD ADDR=192.0.2.8", 503)
-	c.cmd("RSET", 250)
-
-	c.cmd("XCLIENT ADDR=IPV6:2001:db8::7 PORT=[unavailable] NAME=[TEMPUNAVAIL] LOGIN=ann+2Bx@x.test", 220)
-	c.cmd("MAIL FROM:<a@x.test>", 503) // no HELO was given
-	c.cmd("EHLO six", 250)
-	c.data("x\r\n.\r\n", 250)
-
-	c.cmd("XCLIENT ADDR=198.51.100.1 HELO=[UNAVAILABLE]", 220) // a stranger, who has not signed in
-	c.cmd("EHLO stranger", 250)
-	c.cmd("MAIL FROM:<a@x.test>", 554)
-	c.cmd("XCLIENT ADDR=[UNAVAILABLE]", 220)
-	c.cmd("EHLO nobody", 250)
-	c.cmd("MAIL FROM:<a@x.test>", 554)
 	c.conn.Close()
-
-	all := b.ended()
-	if len(all) != 2 {
-		t.Fatalf("%d transactions", len(all))
-	}
-	s := all[0].session
+	s := b.only().session
 	if s.Client != (record.Client{Address: "192.0.2.7", Port: 4660, Name: "spike.example.test", Helo: "spike", ESMTP: true}) || s.Peer != s.Client ||
 		s.Proxy == nil || s.Proxy.By != "xclient" || s.Proxy.Address != "127.0.0.1" || s.Auth != nil {
 		t.Errorf("%+v, proxy %+v", s, s.Proxy)
 	}
-	s = all[1].session
+
+	b, c = start(t, xclientConfig())
+	c.cmd("XCLIENT ADDR=IPV6:2001:db8::7 PORT=[unavailable] NAME=[TEMPUNAVAIL] LOGIN=ann+2Bx@x.test", 220)
+	c.cmd("MAIL FROM:<a@x.test>", 503) // no HELO was given
+	c.cmd("EHLO six", 250)
+	c.data("x\r\n.\r\n", 250)
+	s = b.only().session
 	if s.Client != (record.Client{Address: "2001:db8::7", Helo: "six", ESMTP: true}) || s.Auth == nil || s.Auth.Identity != "ann+x@x.test" {
 		t.Errorf("%+v, auth %+v", s, s.Auth)
 	}
+
+	for _, stranger := range []string{"198.51.100.1", "[UNAVAILABLE]"} { // who has not signed in
+		_, c = start(t, xclientConfig())
+		c.cmd("XCLIENT HELO=[UNAVAILABLE] ADDR="+stranger, 220)
+		if text := c.cmd("EHLO stranger", 250); strings.Contains(text, "XCLIENT") {
+			t.Error(text)
+		}
+		c.cmd("MAIL FROM:<a@x.test>", 554)
+		c.cmd("XCLIENT ADDR=192.0.2.1", 550) // and can't become another
+		c.cmd("XCLIENT LOGIN=ann", 550)
+		c.cmd("XFORWARD ADDR=192.0.2.1", 550)
+		c.cmd("MAIL FROM:<a@x.test>", 554)
+	}
+
+	cfg := xclientConfig()
+	cfg.TrustedNetworks = []string{"127.0.0.0/8"}
+	_, c = start(t, cfg)
+	c.cmd("MAIL FROM:<a@x.test>", 250)
+	c.cmd("XCLIENT ADDR=192.0.2.8", 503)
+	c.cmd("XFORWARD ADDR=192.0.2.8", 503)
 }
 
 func TestXForward(t *testing.T) {
@@ -360,6 +367,13 @@ func TestXClientAndCertificates(t *testing.T) {
 	c.cmd("MAIL FROM:<a@x.test>", 250)
 	c.cmd("RSET", 250)
 	c.cmd("XCLIENT ADDR=198.51.100.1 HELO=x", 220)
+	c.cmd("MAIL FROM:<a@x.test>", 554)
+
+	_, c = start(t, cfg) // in the other order too
+	c.cmd("XCLIENT ADDR=198.51.100.1 HELO=x", 220)
+	c.cmd("STARTTLS", 220)
+	c.overTLS(mine)
+	c.cmd("EHLO x", 250)
 	c.cmd("MAIL FROM:<a@x.test>", 554)
 }
 

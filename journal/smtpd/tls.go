@@ -127,10 +127,24 @@ func (c *conn) secure() error {
 		c.r = c.w
 	}
 	over := tls.Server(under, c.srv.tls.config)
-	if err := c.opening(handshakeTimeout, func() error { return over.HandshakeContext(c.ctx) }); err != nil {
+	handshake := func() error { // on a goroutine of its own: the session would keep the stack that it needs
+		done := make(chan error, 1)
+		go func() {
+			defer func() {
+				if p := recover(); p != nil {
+					done <- fmt.Errorf("panic: %v", p)
+				}
+			}()
+			done <- over.HandshakeContext(c.ctx)
+		}()
+		return <-done
+	}
+	if err := c.opening(handshakeTimeout, handshake); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	c.peer = over
-	c.session.TLS, c.certified = c.srv.describe(over.ConnectionState())
+	trusted := false
+	c.session.TLS, trusted = c.srv.describe(over.ConnectionState())
+	c.certified = trusted && (c.session.Proxy == nil || c.session.Proxy.By != "xclient") // else it is not the client's
 	return nil
 }

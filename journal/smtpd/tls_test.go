@@ -19,7 +19,7 @@ import (
 )
 
 // writeCert makes a key pair for name in dir.
-func writeCert(t *testing.T, dir, name string) TLSConfig {
+func writeCert(t testing.TB, dir, name string) TLSConfig {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -73,7 +73,8 @@ func parseXAddr(s string) netip.Addr {
 	return a.Unmap()
 }
 
-// doXClient makes the session that of another client, which begins anew (Postfix's XCLIENT_README).
+// doXClient makes the session that of another client, which begins anew (Postfix's XCLIENT_README). Unlike with Postfix, the client can be
+// named once: proxies such as nginx then hand on what it sends unread, and it must not be able to name another.
 func (c *conn) doXClient(arg string) {
 	a, ok := c.attributes("XCLIENT", arg, xclientAttributes)
 	if !ok {
@@ -98,7 +99,12 @@ func (c *conn) doXClient(arg string) {
 	if a["HELO"].given {
 		s.Helo, s.ESMTP = a["HELO"].text, strings.EqualFold(a["PROTO"].text, "ESMTP")
 	}
-	if !c.become(client) {
+	c.uncount()
+	c.client, c.certified, c.session.Auth, c.current = client, false, nil, nil
+	if a["ADDR"].given {
+		c.xclient = false
+	}
+	if !c.identified() {
 		return
 	}
 	if login := a["LOGIN"].text; login != "" {
