@@ -290,12 +290,12 @@ func TestXClient(t *testing.T) {
 
 func TestXForward(t *testing.T) {
 	cfg := xclientConfig()
-	b, c := start(t, cfg)
+	_, c := start(t, cfg)
 	c.cmd("XFORWARD NAME=a ADDR=192.0.2.7", 250)
 	c.cmd("MAIL FROM:<a@x.test>", 554) // it informs, and authorises nobody
 
 	cfg.TrustedNetworks = []string{"127.0.0.0/8"}
-	b, c = start(t, cfg)
+	b, c := start(t, cfg)
 	c.cmd("XFORWARD NAME=spike.example.test ADDR=198.51.100.1 PORT=4660", 250)
 	c.cmd("XFORWARD PROTO=ESMTP HELO=spike+20x IDENT=4ABC SOURCE=REMOTE", 501) // a blank in a name
 	c.cmd("XFORWARD PROTO=ESMTP HELO=spike IDENT=4ABC SOURCE=REMOTE", 250)

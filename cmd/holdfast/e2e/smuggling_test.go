@@ -120,7 +120,7 @@ func postfixBehind(extra string) func(*testing.T) (int, func() []string) {
 
 func eximBehind(main string) func(*testing.T) (int, func() []string) {
 	return func(t *testing.T) (int, func() []string) {
-		e := startExim(t, eximSettings{main: main})
+		e := startExim(t, eximSettings{main: "queue_only\n" + main}) // one after the other
 		return e.port, func() []string {
 			e.drained(t, 5*time.Minute)
 			return e.messages(t)
