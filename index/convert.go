@@ -25,10 +25,14 @@ func documentOf(it *record.Item) (*document.Document, error) {
 		return &document.Document{ID: it.ID, Received: it.ID.Time(), Partial: true, HeaderPartial: true, Bare: true}, fmt.Errorf("%w: it has no envelope", errBody)
 	}
 	if it.Body == nil {
-		return document.FromMessage(it.Envelope, nil), nil
+		d := document.FromMessage(it.Envelope, nil)
+		d.Learn(it.Supplements)
+		return d, nil
 	}
 	m, err := parse(it)
-	return document.FromMessage(it.Envelope, m), err
+	d := document.FromMessage(it.Envelope, m)
+	d.Learn(it.Supplements)
+	return d, err
 }
 
 func parse(it *record.Item) (m *message.Message, err error) {

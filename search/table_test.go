@@ -47,7 +47,15 @@ func tableMail(t *testing.T) (docs []*document.Document) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		docs = append(docs, document.FromMessage(&env, m))
+		d := document.FromMessage(&env, m)
+		if text := files[fmt.Sprint(n, ".supplements.json")]; text != nil {
+			var learnt []record.SupplementDoc
+			if err := json.Unmarshal(text, &learnt); err != nil {
+				t.Fatalf("%d.supplements.json: %v", n, err)
+			}
+			d.Learn(learnt)
+		}
+		docs = append(docs, d)
 	}
 	if len(docs) < 15 {
 		t.Fatalf("%d messages", len(docs))

@@ -63,6 +63,7 @@ func agree(t *testing.T, docs []*document.Document, queries int) {
 	m := model{}
 	for _, d := range docs {
 		m[d.ID] = d
+		w.telemetry(d)
 		switch w.IntN(12) {
 		case 0:
 			d.Partial = true

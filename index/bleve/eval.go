@@ -9,6 +9,7 @@ import (
 	segment "github.com/blevesearch/scorch_segment_api/v2"
 
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
 
@@ -68,6 +69,9 @@ func (e *evaluator) eval(q query.Query, within *roaring.Bitmap, maybe bool) (*ro
 	case query.MessageID:
 		hits, err := e.term(fieldExact, string(exactMessageID)+q.Value)
 		return e.found(hits, err, exactHeader, maybe)
+	case query.Fact:
+		hits, err := e.fact(q)
+		return e.found(hits, err, factGap(q.Field), maybe)
 	case query.ID:
 		return e.term(fieldID, string(q.ID[:]))
 	case query.SHA256:
@@ -84,11 +88,15 @@ func (e *evaluator) decide(q query.Query) (hits, unknown *roaring.Bitmap, err er
 	if hits, err = e.eval(q, nil, false); err != nil {
 		return nil, nil, err
 	}
-	gap, err := e.gap(exactPartial) // whatever is missing, these have it
+	gap, err := e.gap(exactPartial) // whatever is missing of a message, these have it
 	if err != nil {
 		return nil, nil, err
 	}
-	unknown = gap.Clone()
+	open, err := e.gap(exactOpen)
+	if err != nil {
+		return nil, nil, err
+	}
+	unknown = roaring.Or(gap, open)
 	if e.crowded != nil {
 		unknown.Or(e.crowded)
 	}
@@ -116,6 +124,42 @@ func addressGap(f query.Field) byte {
 		return exactBare
 	}
 	return exactHeader
+}
+
+func factGap(f document.FactField) byte {
+	switch f {
+	case document.FileType:
+		return exactPartial
+	case document.List, document.Importance, document.Thread:
+		return exactHeader
+	case document.Outcome:
+		return exactOpen
+	}
+	return exactBare
+}
+
+// fact gives the documents with a fact in a range.
+func (e *evaluator) fact(q query.Fact) (*roaring.Bitmap, error) {
+	kind := factKinds[q.Field]
+	low, high, ok := q.Bounds()
+	if kind == 0 || !ok {
+		return nil, fmt.Errorf("%s: %w", q, errors.ErrUnsupported)
+	}
+	hits := roaring.New()
+	if q.Field == document.Thread {
+		var err error
+		if hits, err = e.term(fieldExact, string(exactMessageID)+q.Value); err != nil {
+			return nil, err
+		}
+	}
+	var list segment.PostingsList
+	err := e.terms(fieldExact, []byte(string(kind)+low), []byte(string(kind)+high+"\x00"), nil, func(term string) (err error) {
+		if list, err = e.postings(fieldExact, term, list); err != nil {
+			return err
+		}
+		return addTo(hits, list)
+	})
+	return hits, err
 }
 
 // gap gives the documents that have a term which says that something is missing. It is not to be changed.
@@ -305,6 +349,7 @@ var addressFields = map[query.Field][]fieldNo{
 
 var addressKinds = map[query.AddressPart]string{
 	query.Whole: string(addressWhole), query.Domain: string(addressDomain), query.Name: string(addressName),
+	query.Null: string(addressNull),
 }
 
 // scan takes those whose keys are right.

@@ -115,17 +115,17 @@ func (e *evaluator) matching(no fieldNo, x *query.Expansion, fn func(term string
 
 // words calls fn with the terms of a field that begin so, and that an automaton lets through if there is one, until it gives an error.
 func (e *evaluator) words(no fieldNo, prefix string, a segment.Automaton, fn func(string) error) error {
+	if prefix == "" {
+		return e.terms(no, []byte{1}, nil, a, fn) // behind the variants
+	}
+	return e.terms(no, []byte(prefix), after([]byte(prefix)), a, fn)
+}
+
+// terms calls fn with the terms of a field from one up to before another (nil: to the end), as words does.
+func (e *evaluator) terms(no fieldNo, from, before []byte, a segment.Automaton, fn func(string) error) error {
 	d, err := e.dict(no)
 	if err != nil {
 		return err
-	}
-	from := []byte(prefix)
-	if len(from) == 0 {
-		from = []byte{1} // behind the variants
-	}
-	before := after(from)
-	if len(prefix) == 0 {
-		before = nil
 	}
 	var it segment.DictionaryIterator
 	if u, ok := d.(interface {

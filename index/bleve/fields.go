@@ -44,6 +44,7 @@ const (
 	exactHeader    = 'h' // likewise: some field of the header may be missing
 	exactBare      = 'b' // likewise: all but id and Received is missing
 	exactSubject   = 'j' // likewise: some of the subject is missing, or of the whole header
+	exactOpen      = 'w' // likewise: there will be an outcome, or all but id and Received is missing
 )
 
 // Kinds of term in address fields, the first byte of each.
@@ -51,6 +52,7 @@ const (
 	addressWhole  = 'a' // local@domain
 	addressDomain = 'd' // the domain, and each domain that it lies in
 	addressName   = 'n' // what document.NameTokens gives
+	addressNull   = 'z' // no more than this byte: the null sender
 )
 
 // options say what Bleve keeps of a field.
@@ -188,6 +190,9 @@ func (b *builder) document(d *document.Document) *doc {
 	f[fieldCc].terms = b.addresses(d.Cc)
 	f[fieldBcc].terms = b.addresses(d.Bcc)
 	f[fieldEnvFrom].terms = b.addresses(d.EnvFrom)
+	if d.NullSender {
+		f[fieldEnvFrom].terms = b.terms(string(addressNull))
+	}
 	f[fieldRcpt].terms = b.addresses(d.Rcpt)
 	f[fieldExact].terms = b.exact(d, b.cut, subjectCut)
 	f[fieldHit].value = encodeHit(d, b.cut)
@@ -226,12 +231,23 @@ func (b *builder) exact(d *document.Document, partial, subjectCut bool) bleveind
 	for _, mark := range [...]struct {
 		kind byte
 		set  bool
-	}{{exactPartial, partial}, {exactSubject, subjectCut}, {exactHeader, d.HeaderPartial || d.Bare}, {exactBare, d.Bare}} {
+	}{{exactPartial, partial}, {exactSubject, subjectCut}, {exactHeader, d.HeaderPartial || d.Bare}, {exactBare, d.Bare}, {exactOpen, d.OutcomeOpen || d.Bare}} {
 		if mark.set {
 			list = append(list, string(mark.kind))
 		}
 	}
+	for _, fact := range d.Facts {
+		if kind := factKinds[fact.Field]; kind != 0 {
+			list = append(list, string(kind)+fact.Value)
+		}
+	}
 	return b.terms(list...)
+}
+
+// factKinds are the kinds of the terms in fieldExact that are facts.
+var factKinds = map[document.FactField]byte{
+	document.Client: 'C', document.TLS: 'T', document.Auth: 'U', document.Outcome: 'O', document.SPF: 'S', document.DKIM: 'K', document.DMARC: 'D',
+	document.List: 'L', document.Importance: 'I', document.Thread: 'R', document.FileType: 'F',
 }
 
 func (b *builder) addresses(list []document.Address) bleveindex.TokenFrequencies {

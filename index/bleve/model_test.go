@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,6 +126,9 @@ func verdictOf(q query.Query, d *document.Document) query.Verdict {
 	case query.Near:
 		return textVerdict(q, q.Field, d, strings.Contains(q.String(), "NOT W/"))
 	case query.Address:
+		if q.Part == query.Null {
+			return is(d.NullSender, false)
+		}
 		yes := slices.ContainsFunc(addressesOf(q.Field, d), func(a document.Address) bool { return hasAddress(a, q) })
 		return is(yes, d.HeaderPartial && q.Field != query.EnvFrom && q.Field != query.Rcpt)
 	case query.Time:
@@ -144,6 +148,12 @@ func verdictOf(q query.Query, d *document.Document) query.Verdict {
 		return is(q.Has == has, false)
 	case query.MessageID:
 		return is(d.MessageID == q.Value, d.HeaderPartial)
+	case query.Fact:
+		gap := map[document.FactField]bool{
+			document.FileType: d.Partial, document.List: d.HeaderPartial, document.Importance: d.HeaderPartial, document.Thread: d.HeaderPartial,
+			document.Outcome: d.OutcomeOpen,
+		}
+		return is(hasFact(q, d), gap[q.Field])
 	case query.ID:
 		return is(d.ID == q.ID, false)
 	case query.SHA256:
@@ -152,6 +162,85 @@ func verdictOf(q query.Query, d *document.Document) query.Verdict {
 		return is(inModelSet(q.Name, d.ID), false)
 	}
 	panic(fmt.Sprintf("query %T", q))
+}
+
+func hasFact(q query.Fact, d *document.Document) bool {
+	rank := func(version string) int { return slices.Index([]string{"0", "1.0", "1.1", "1.2", "1.3"}, version) }
+	for _, f := range d.Facts {
+		if f.Field != q.Field {
+			continue
+		}
+		value, is := f.Value, f.Value == q.Value
+		switch q.Field {
+		case document.Client:
+			a, _ := netip.AddrFromSlice([]byte(value[1:]))
+			n, err := netip.ParsePrefix(q.Value)
+			is = err == nil && n.Contains(a) || a.String() == q.Value
+		case document.TLS:
+			got, want := rank(value), rank(strings.Replace(q.Value, "none", "0", 1))
+			is = map[string]bool{"=": got == want, "<": got < want, "<=": got <= want, ">": got > want, ">=": got >= want}[q.Op]
+		case document.Auth:
+			is = value != "" && (is || q.Value == "any") || value == "" && q.Value == "none"
+		case document.Outcome:
+			is = is || strings.HasSuffix(q.Value, "xx") && len(value) == 3 && value[0] == q.Value[0]
+			is = is || strings.HasSuffix(q.Value, "xx") && strings.HasPrefix(value, q.Value[:1]+".")
+		}
+		if is {
+			return true
+		}
+	}
+	return q.Field == document.Thread && d.MessageID == q.Value
+}
+
+// telemetry gives a document what envelopes and supplements tell.
+func (w *world) telemetry(d *document.Document) {
+	env := &record.Envelope{Source: record.SourceSMTP, Mode: pick(w, []string{record.ModeRelay, record.ModeJournal}), MailFrom: &record.Path{}}
+	env.Client = &record.Client{Address: pick(w, []string{"10.0.0.1", "10.1.2.3", "192.0.2.255", "2001:db8::1", "::1"})}
+	if w.IntN(2) == 0 {
+		env.TLS = &record.TLS{Version: pick(w, []string{"1.0", "1.1", "1.2", "1.3"})}
+	}
+	if w.IntN(3) == 0 {
+		env.Auth = &record.Auth{Identity: pick(w, []string{"tom", "Tom@acme.com"})}
+	}
+	fresh := document.FromMessage(env, nil)
+	d.Facts, d.OutcomeOpen = append(d.Facts, fresh.Facts...), fresh.OutcomeOpen
+	if d.NullSender = w.IntN(5) == 0; d.NullSender {
+		d.EnvFrom = nil
+	}
+	if w.IntN(3) > 0 {
+		code := pick(w, []int{250, 450, 550, 554})
+		d.Learn([]record.SupplementDoc{{Supplement: record.Supplement{Delivery: &record.Delivery{
+			Outcome:    pick(w, []record.Outcome{record.Delivered, record.Refused, record.Unknown}),
+			Recipients: []record.RecipientDelivery{{Address: "a", Outcome: record.Delivered, Code: 250}, {Address: "b", Code: code, Outcome: record.Refused, Enhanced: "5.1.1"}},
+		}}}})
+	}
+	for _, f := range []document.Fact{{Field: document.SPF, Value: "fail"}, {Field: document.DMARC, Value: "pass"}, {Field: document.Importance, Value: "high"},
+		{Field: document.List, Value: "lists.acme.com"}, {Field: document.Thread, Value: "7@Example.ORG"}, {Field: document.FileType, Value: "pdf"}} {
+		if w.IntN(4) == 0 && !slices.Contains(d.Facts, f) {
+			d.Facts = append(d.Facts, f)
+		}
+	}
+}
+
+func (w *world) factQuery(known *document.Document) query.Query {
+	if w.IntN(8) == 0 {
+		return query.Address{Field: query.EnvFrom, Part: query.Null}
+	}
+	q := query.Fact{Op: "=", Field: pick(w, []document.FactField{document.Client, document.TLS, document.Auth, document.Outcome, document.SPF,
+		document.DMARC, document.Importance, document.List, document.Thread, document.FileType})}
+	q.Value = map[document.FactField]string{
+		document.Client: pick(w, []string{"10.0.0.0/8", "10.0.0.0/15", "192.0.2.255", "192.0.2.254/31", "2001:db8::/32", "::/0", "0.0.0.0/0", "10.1.2.3"}),
+		document.TLS:    pick(w, query.TLSVersions), document.Auth: pick(w, []string{"any", "none", "tom", "tom@acme.com"}),
+		document.Outcome: pick(w, []string{"delivered", "refused", "unknown", "5xx", "4xx", "550", "5.1.1"}), document.SPF: "fail", document.DMARC: "pass",
+		document.Importance: "high", document.List: "lists.acme.com", document.Thread: fmt.Sprintf("%d@Example.ORG", w.IntN(9)), document.FileType: "pdf",
+	}[q.Field]
+	if q.Field == document.TLS {
+		q.Op = pick(w, []string{"=", "<", "<=", ">", ">="})
+	}
+	if known != nil && q.Field == document.Thread && known.MessageID != "" {
+		q.Value = known.MessageID
+	}
+	return q
 }
 
 func textVerdict(q query.Query, f query.Field, d *document.Document, unsure bool) query.Verdict {
@@ -407,6 +496,7 @@ func (w *world) document() *document.Document {
 		Rcpt: some(w, w.people, 4), Partial: w.IntN(10) == 0,
 	}
 	d.HeaderPartial = d.Partial && w.IntN(2) == 0
+	w.telemetry(d)
 	if w.IntN(5) > 0 {
 		d.Sent = w.time().Truncate(time.Hour)
 	}
@@ -440,7 +530,9 @@ func (w *world) query(m model, depth int) query.Query {
 	for _, known = range m { // any
 		break
 	}
-	switch w.IntN(13) {
+	switch w.IntN(15) {
+	case 13, 14:
+		return w.factQuery(known)
 	case 0:
 		return query.All{}
 	case 12:

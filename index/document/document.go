@@ -28,6 +28,10 @@ type Document struct {
 	Attachments    []Attachment
 	AttachmentText string // of the attachments that are text, and what else was extracted
 
+	NullSender  bool   // the SMTP envelope's sender is the null sender, <>
+	Facts       []Fact // what envelope, supplements, header and attachments tell beside
+	OutcomeOpen bool   // the record will have an outcome and has none yet
+
 	// What may be missing. Each implies the one before it. A query that can't be answered for it is unknown, neither yes nor no.
 	Partial       bool // some text or attachment: the message could not be read whole, or is encrypted
 	HeaderPartial bool // some field of the header as well

@@ -18,6 +18,7 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 	for _, p := range env.Rcpt {
 		d.Rcpt = append(d.Rcpt, Address{Address: FoldAddress(p.Address)})
 	}
+	d.envelopeFacts(env)
 	if msg == nil {
 		return d
 	}
@@ -39,6 +40,7 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 	d.AttachmentText = msg.AttachedText
 	d.HeaderPartial = msg.HeaderPartial
 	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial || !env.Report.Covered()
+	d.messageFacts(msg)
 	return d
 }
 

@@ -38,6 +38,7 @@ func TestFromMessage(t *testing.T) {
 		EnvFrom:     []Address{{"", "bounce@acme.com"}},
 		Rcpt:        []Address{{"", "b@x.test"}, {"", "hidden@x.test"}},
 		Attachments: []Attachment{{"a.pdf", "application/pdf", 3}},
+		Facts:       []Fact{{FileType, "pdf"}},
 	}
 	if got := FromMessage(env, msg); !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
@@ -45,7 +46,7 @@ func TestFromMessage(t *testing.T) {
 
 	env.MailFrom = &record.Path{} // the null sender
 	d := FromMessage(env, nil)
-	if d.EnvFrom != nil || !d.Partial || len(d.Rcpt) != 2 || d.Subject != "" {
+	if d.EnvFrom != nil || !d.NullSender || !d.Partial || len(d.Rcpt) != 2 || d.Subject != "" {
 		t.Errorf("without a message: %+v", d)
 	}
 }

@@ -94,6 +94,8 @@ func (m *Matcher) Match(q Query) Verdict {
 		return v
 	case MessageID:
 		return verdict(d.MessageID == q.Value, m.header)
+	case Fact:
+		return verdict(q.matches(d), m.factGap(q.Field))
 	case ID:
 		return verdict(d.ID == q.ID, false)
 	case SHA256:
@@ -126,6 +128,9 @@ func headerAddress(f Field) bool { return f != EnvFrom && f != Rcpt }
 
 func (m *Matcher) address(q Address) bool {
 	d := m.doc
+	if q.Part == Null {
+		return q.Field == EnvFrom && d.NullSender
+	}
 	var lists [][]document.Address
 	switch q.Field {
 	case From:

@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-archive/holdfast/index/document"
 )
 
-// Query is a node of the tree: All, And, Or, Not, Text, Near, Address, Time, Size, Attached, MessageID, ID, SHA256 or Set. String gives the
+// Query is a node of the tree: All, And, Or, Not, Text, Near, Address, Time, Size, Attached, MessageID, Fact, ID, SHA256 or Set. String gives the
 // canonical form, which search/syntax parses back to the same tree. Queries are immutable and safe for concurrent use.
 type Query interface {
 	String() string
@@ -101,6 +101,7 @@ const (
 	Whole  AddressPart = iota // local@domain
 	Domain                    // a domain and its sub-domains
 	Name                      // a local part, or a word of a display name
+	Null                      // the null sender, of EnvFrom only
 )
 
 // Address matches records with such an address in a field. Value is folded to lower case; a domain has no leading @ or dot.
@@ -131,6 +132,13 @@ type Size struct{ Min, Max int64 }
 
 // Attached matches records with (or without) at least one attachment.
 type Attached struct{ Has bool }
+
+// Fact matches records with a fact in a range: see Bounds. Op is =, <, <=, > or >=; all but = are of TLS only.
+type Fact struct {
+	Field document.FactField
+	Op    string
+	Value string // in its canonical form, as search/syntax makes it
+}
 
 // MessageID matches the Message-ID header exactly, without its angle brackets.
 type MessageID struct{ Value string }
@@ -188,5 +196,6 @@ func (Time) query()      {}
 func (Size) query()      {}
 func (Attached) query()  {}
 func (MessageID) query() {}
+func (Fact) query()      {}
 func (ID) query()        {}
 func (SHA256) query()    {}

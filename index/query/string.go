@@ -138,6 +138,9 @@ func nearOperand(q Query) string {
 // String writes a whole address and a domain with a dot as they are, another domain with an @ before it, a name with an @ behind it where
 // it would be taken for one of these.
 func (q Address) String() string {
+	if q.Part == Null {
+		return string(q.Field) + ":<>"
+	}
 	value, star, at := q.Value, "", ""
 	switch {
 	case q.Part == Domain && !strings.Contains(value, "."):
@@ -201,6 +204,17 @@ func (q MessageID) String() string {
 		return "msgid:" + q.Value
 	}
 	return "msgid:" + quote(q.Value)
+}
+
+func (q Fact) String() string {
+	op := q.Op
+	if op == "=" {
+		op = ":"
+	}
+	if Plain(q.Value) {
+		return string(q.Field) + op + q.Value
+	}
+	return string(q.Field) + op + quote(q.Value)
 }
 
 func (q ID) String() string { return "id:" + q.ID.String() }

@@ -17,8 +17,11 @@ func (p *parser) addressValue(prop *property, v token) (query.Query, error) {
 	q := query.Address{Field: query.Field(prop.name)}
 	inner := v
 	if n := len(v.text); n > 1 && v.text[0] == '<' && v.text[n-1] == '>' {
+		if n == 2 && prop.name == string(query.EnvFrom) {
+			return query.Address{Field: query.EnvFrom, Part: query.Null}, nil
+		}
 		if n == 2 {
-			return nil, p.fail(v.span, "the null sender is "+notYet, "")
+			return nil, p.fail(v.span, "the null sender is of the envelope", "envfrom:<>")
 		}
 		inner.text = v.text[1 : n-1]
 		inner.start++

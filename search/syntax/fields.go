@@ -53,6 +53,17 @@ var fields = map[string]field{
 	"rfc822msgid":    {read: (*parser).messageIDValue},
 	"id":             {read: (*parser).idValue},
 	"sha256":         {read: (*parser).sha256Value},
+	"client":         {read: (*parser).clientValue},
+	"tls":            {read: (*parser).tlsValue, ordered: true},
+	"auth":           {read: (*parser).authValue},
+	"outcome":        {read: (*parser).outcomeValue},
+	"spf":            {read: (*parser).resultValue},
+	"dkim":           {read: (*parser).resultValue},
+	"dmarc":          {read: (*parser).resultValue},
+	"importance":     {read: (*parser).resultValue},
+	"list":           {read: (*parser).listValue},
+	"thread":         {read: (*parser).threadValue},
+	"filetype":       {read: (*parser).fileTypeValue},
 	"hold":           {read: (*parser).setValue, joined: true},
 	"matter":         {read: (*parser).setValue, joined: true},
 	"tag":            {read: (*parser).setValue, joined: true},
@@ -61,9 +72,7 @@ var fields = map[string]field{
 }
 
 // laterFields are of the language, but can't be answered yet.
-var laterFields = []string{
-	"filetype", "thread", "list", "importance", "direction", "client", "tls", "auth", "spf", "dkim", "dmarc", "outcome",
-}
+var laterFields = []string{"direction"}
 
 // otherNames are what other languages call a field of ours.
 var otherNames = map[string]string{

@@ -34,7 +34,23 @@ var addressFields = []query.Field{
 
 // leaf makes a node as Parse can give it.
 func leaf(rng *rand.Rand) query.Query {
-	switch rng.IntN(13) {
+	switch rng.IntN(14) {
+	case 13:
+		q := query.Fact{Field: pick(rng, document.Client, document.TLS, document.Auth, document.Outcome, document.SPF, document.DMARC,
+			document.List, document.Importance, document.Thread, document.FileType), Op: "="}
+		q.Value = map[document.FactField]string{
+			document.Client: pick(rng, "10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"), document.TLS: pick(rng, query.TLSVersions...),
+			document.Auth: pick(rng, "none", "any", "tom@acme.com", "tom smith"), document.Outcome: pick(rng, "delivered", "5xx", "450", "5.1.1"),
+			document.SPF: "softfail", document.DMARC: "fail", document.List: "a.lists.acme.com", document.Importance: "high",
+			document.Thread: pick(rng, "a@b", "x y@z"), document.FileType: "pdf",
+		}[q.Field]
+		if q.Field == document.TLS && q.Value != "none" {
+			q.Op = pick(rng, "=", "<", "<=", ">", ">=")
+		}
+		if rng.IntN(8) == 0 {
+			return query.Address{Field: query.EnvFrom, Part: query.Null}
+		}
+		return q
 	case 9, 10:
 		return near(rng, pick(rng, textFields...), 2)
 	case 11:
