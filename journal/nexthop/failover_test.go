@@ -412,6 +412,12 @@ func TestCutAtAnyByteOfTwo(t *testing.T) {
 					a, b := hoptest.New(t), hoptest.New(t)
 					defer a.Close()
 					defer b.Close()
+					cut := func(int) int { return limit }
+					if way == "read" {
+						a.ReadLimit = cut
+					} else {
+						a.WriteLimit = cut
+					}
 					var route Route
 					for _, h := range []*hoptest.Hop{a, b} {
 						h.LMTP = kind == "lmtp"
@@ -421,12 +427,6 @@ func TestCutAtAnyByteOfTwo(t *testing.T) {
 						next := target(h)
 						next.LMTP = h.LMTP
 						route.Hosts = append(route.Hosts, next)
-					}
-					cut := func(int) int { return limit }
-					if way == "read" {
-						a.ReadLimit = cut
-					} else {
-						a.WriteLimit = cut
 					}
 					p := New(Options{})
 					defer p.Close()
