@@ -16,6 +16,7 @@ type barrage struct {
 	tag  string
 	done chan struct{}
 	wg   sync.WaitGroup
+	gate sync.RWMutex // held for reading while a letter is on its way
 
 	mu      sync.Mutex
 	phase   string            // what is going on, for the messages of failures
@@ -68,7 +69,9 @@ func (b *barrage) session(rng *rand.Rand, worker, n int) int {
 			size = 200_000
 		}
 		m := letter(rng, subject, size)
+		b.gate.RLock()
 		reply, err := c.send("ada@origin.test", []string{"bob@dest.test"}, m)
+		b.gate.RUnlock()
 		b.mu.Lock()
 		pause := b.pause
 		switch {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ type way struct {
 
 // ways are all of them.
 func ways() (list []way) {
-	for _, mode := range []string{"relay", "journal"} {
+	for _, mode := range []string{"relay", "queue", "journal"} {
 		for _, ack := range []string{"spool", "archive"} {
 			list = append(list, way{name: mode + "/ack=" + ack, mode: mode, ack: ack, forward: mode != "journal"})
 		}
@@ -39,7 +40,12 @@ func (w way) install(t *testing.T, s settings) *besieged {
 	s.more += ", ack: " + w.ack
 	if w.forward {
 		b.hop = hoptest.New(t)
-		s.nextHop = portOf(t, b.hop.Addr())
+		if w.mode == "queue" {
+			s.more += fmt.Sprintf(`, routes: [{domain: "*", next_hop: %q}]`, b.hop.Addr())
+			s.yaml += "queue: {first_retry: 1s, max_retry: 2s}\n"
+		} else {
+			s.nextHop = portOf(t, b.hop.Addr())
+		}
 	}
 	b.holdfast = install(t, s)
 	return b
