@@ -1,74 +1,68 @@
 package e2e
 
 import (
-	"bufio"
-	"fmt"
+	"flag"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/holdfast-archive/holdfast/archive/object/objecttest"
 )
 
-// The server is killed again and again while mail comes in and packs, uploads, commits and tiles are under way (seal_after is short, so
-// that all of them are, all the time). What was acknowledged must be in the archive, whole, and the server must start by itself.
-func TestKillFiftyTimesUnderLoad(t *testing.T) {
-	const rounds = 50
-	load, mails := loader(t), corpus(t, "mail")
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed of the moments: %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 50))
-	sink := startSink(t)
-	h := install(t, settings{mode: "relay", nextHop: sink.port})
-	h.setSealAfter("100ms")
-	acked := filepath.Join(t.TempDir(), "acked")
-	for round := range rounds {
-		h.start()
-		cmd := exec.CommandContext(withTimeout(t, time.Minute), load, "-addr", fmt.Sprintf("127.0.0.1:%d", h.smtp), "-dir", mails, "-c", "20",
-			"-n", "1000", "-offset", fmt.Sprint(round*1000), "-tag", fmt.Sprintf("kill%d", round), "-acked", acked, "-per-conn", "20")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(50+rng.IntN(900)) * time.Millisecond) // the moment is what is random here
-		h.kill()
-		cmd.Wait() // the messages that it could not send are refused connections
+var soakKills = flag.Int("kills", 0, "how often TestSoak kills the server, over all ways of mail together; 0: not at all")
+
+// The server is killed again and again, for each way of mail, while mail comes in and packs, uploads, commits and tiles are under way
+// (seal_after is short, so that all of them are, all the time), or while it starts. What was acknowledged, and what was delivered, must be in the
+// archive, whole, and the server must start by itself.
+func TestKillHundredTimesUnderLoad(t *testing.T) { killUnderLoad(t, 102) }
+
+// TestSoak is the same for hours:
+//
+//	go test ./cmd/holdfast/e2e -run Soak -kills 1000 -timeout 3h
+func TestSoak(t *testing.T) {
+	if *soakKills > 0 {
+		killUnderLoad(t, *soakKills)
 	}
-	h.start()
-	h.settle()
-	archived := map[string]bool{}
-	for _, hit := range h.search("") {
-		archived[hit.SHA256] = true
-	}
-	n := 0
-	for sum := range ackedSums(t, acked) {
-		n++
-		if !archived[sum] {
-			t.Errorf("acknowledged and not archived: %s", sum)
-		}
-	}
-	t.Logf("%d messages acknowledged in %d rounds, %d different ones archived", n, rounds, len(archived))
-	if n < rounds {
-		t.Fatalf("only %d messages were acknowledged", n)
-	}
-	h.mustVerify()
-	h.stop()
-	h.mustVerify()
 }
 
-// ackedSums reads what the load generator wrote of acknowledged messages.
-func ackedSums(t *testing.T, path string) map[string]bool {
+func killUnderLoad(t *testing.T, kills int) {
+	all := ways()
+	for _, way := range all {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			rng := seeded(t)
+			var s settings
+			if way.ack == "archive" { // of a bucket, as nodes have it that may lose their disk
+				bucket := objecttest.StartS3(t)
+				s.store, s.env = bucket.URL, bucket.Env
+			}
+			w := way.install(t, s)
+			w.setSealAfter("100ms")
+			b := w.barrageOf(8, "kill", rng.Uint64())
+			b.pause = 0
+			for range kills / len(all) {
+				w.killed(t, b, rng)
+			}
+			w.start()
+			b.more(t, 20, "after the last kill")
+			b.stop()
+			w.finish(t, b)
+		})
+	}
+}
+
+// killed starts the server and kills it at some moment: mostly when it has taken mail, sometimes before it listens.
+func (w *besieged) killed(t *testing.T, b *barrage, rng *rand.Rand) {
 	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
+	if rng.IntN(5) == 0 {
+		if err := w.launch(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
+	} else {
+		w.start()
+		b.more(t, 1, "before the server is killed")
+		time.Sleep(time.Duration(rng.IntN(700)) * time.Millisecond)
 	}
-	defer f.Close()
-	sums := map[string]bool{}
-	for s := bufio.NewScanner(f); s.Scan(); {
-		sum, _, _ := strings.Cut(s.Text(), " ")
-		sums[sum] = true
-	}
-	return sums
+	w.kill()
 }
