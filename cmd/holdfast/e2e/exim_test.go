@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -123,11 +124,12 @@ begin retry
 		t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = said, said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that its children end with it
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 		said.Close()
 		if t.Failed() {
@@ -136,7 +138,12 @@ begin retry
 				t.Logf("exim's %s: %s", name, log[max(0, len(log)-4000):])
 			}
 		}
-		until(t, 10*time.Second, "exim's children have ended", func() bool { return os.RemoveAll(e.dir) == nil })
+		until(t, 10*time.Second, "exim's children have ended", func() bool {
+			err := os.RemoveAll(e.dir)
+			time.Sleep(200 * time.Millisecond)
+			_, gone := os.Stat(e.dir)
+			return err == nil && gone != nil
+		})
 	})
 	until(t, 30*time.Second, "exim listens", func() bool { return listening(e.port) })
 	return e
