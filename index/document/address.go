@@ -100,16 +100,28 @@ func FoldName(s string) string {
 	return string(dst)
 }
 
-// maxRun is the longest run of characters without spaces between them of which every part is a name of its own; maxNames bounds the
-// names of one address.
+// maxRun is the longest run of characters without spaces between them of which every part is a name of its own; MaxNameWords how many words
+// of a display name can be asked for as they follow each other; maxNames bounds the names of one address.
 const (
-	maxRun   = 8
-	maxNames = 256
+	maxRun       = 8
+	MaxNameWords = 5
+	maxNames     = 256
 )
 
+// FoldNames gives the form in which several words of a display name are compared: their tokens with one space between; and how many these
+// are.
+func FoldNames(s string) (string, int) {
+	tokens := Tokens(nil, s)
+	words := make([]string, len(tokens))
+	for i, t := range tokens {
+		words[i] = t.Text
+	}
+	return strings.Join(words, " "), len(words)
+}
+
 // NameTokens gives what query.Name compares of an address, each once: the local part, whole; the words of the display name, as Tokens
-// makes them; what stands between spaces in it, whole (o'neil beside o and neil); and of a name in Chinese, Japanese, Korean or Thai
-// every part (小明 of 王小明).
+// makes them; what stands between spaces in it, whole (o'neil beside o and neil); of a name in Chinese, Japanese, Korean or Thai
+// every part (小明 of 王小明); and up to MaxNameWords of its words that follow each other (claire dubois).
 func NameTokens(a Address) []string {
 	var list []string
 	add := func(s string) {
@@ -141,6 +153,13 @@ func NameTokens(a Address) []string {
 			}
 			part += t.Text
 			add(part)
+		}
+	}
+	for i := range tokens {
+		run := tokens[i].Text
+		for _, t := range tokens[i+1 : min(i+MaxNameWords, len(tokens))] {
+			run += " " + t.Text
+			add(run)
 		}
 	}
 	return list

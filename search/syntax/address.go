@@ -12,7 +12,7 @@ import (
 )
 
 // addressValue reads a value of from:, to: and so on: a whole address, a domain (it has a dot, or an @ before it), or a name (it has
-// neither, or an @ behind it).
+// neither, or an @ behind it). In quotes a name may have several words, as they follow each other.
 func (p *parser) addressValue(prop *property, v token) (query.Query, error) {
 	q := query.Address{Field: query.Field(prop.name)}
 	inner := v
@@ -43,6 +43,15 @@ func (p *parser) addressValue(prop *property, v token) (query.Query, error) {
 		return nil, p.fail(v.span, "a display name with an address", "write the address alone: "+prop.name+":alice@example.com")
 	}
 	switch at := strings.LastIndexByte(text, '@'); {
+	case at < 0 && strings.ContainsFunc(text, unicode.IsSpace):
+		if strings.Contains(text, "*") {
+			return nil, p.fail(v.span, "a wildcard in a name of several words", prop.name+":(alice smi*) finds both, be they of one address or of two")
+		}
+		var words int
+		if q.Value, words = document.FoldNames(text); words > document.MaxNameWords {
+			return nil, p.fail(v.span, fmt.Sprintf("a name of %d words", words), fmt.Sprintf("%d words that follow each other are the most", document.MaxNameWords))
+		}
+		q.Part = query.Name
 	case named || at < 0 && !strings.Contains(text, "."):
 		q.Part, q.Value = query.Name, document.FoldName(text)
 	case at > 0:
@@ -60,8 +69,8 @@ func (p *parser) checkAddress(prop *property, q query.Address, v token) error {
 	switch {
 	case len(tokens(q.Value)) == 0:
 		return p.fail(v.span, fmt.Sprintf("%s is no address, domain or name", v.text), hint)
-	case q.Part != query.Whole && strings.ContainsFunc(q.Value, unicode.IsSpace):
-		return p.fail(v.span, "a name of several words is "+notYet, fmt.Sprintf("%s:(alice smith) finds both names, be they of one address or of two", prop.name))
+	case q.Part == query.Domain && strings.ContainsFunc(q.Value, unicode.IsSpace):
+		return p.fail(v.span, "a domain with a space", hint)
 	case q.Prefix && !query.Plain(q.Value):
 		return p.fail(v.span, "* behind "+q.Value, hint)
 	}

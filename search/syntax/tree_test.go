@@ -91,7 +91,7 @@ func leaf(rng *rand.Rand) query.Query {
 		default:
 			q.Value = pick(rng, "alice", "john.doe", "o'neil", "foo-bar", "王小明", "a@b", "x.")
 			if !q.Prefix {
-				q.Value = pick(rng, q.Value, "what?", "a(b)", "a*b.c")
+				q.Value = pick(rng, q.Value, "what?", "a(b)", "a*b.c", "claire dubois", "o neil bob")
 			}
 		}
 		return q
