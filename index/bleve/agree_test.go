@@ -123,3 +123,44 @@ func agree(t *testing.T, docs []*document.Document, queries int) {
 		t.Error("they test too little")
 	}
 }
+
+// TestTooManySpans: where a proximity within a proximity stands at more places than are kept, nobody says yes or no.
+func TestTooManySpans(t *testing.T) {
+	w := newWorld(t, 21)
+	crowded, plain := w.document(), w.document()
+	crowded.Body, plain.Body = strings.Repeat("aa bb ", 400)+"cc", "aa bb x cc"
+	for _, d := range []*document.Document{crowded, plain} {
+		d.Subject, d.AttachmentText, d.Attachments, d.Partial, d.HeaderPartial = "", "", nil, false, false
+	}
+	b := open(t, t.TempDir())
+	apply(t, b, index.Batch{Documents: []*document.Document{crowded, plain}})
+	word := func(s string) query.Query { return query.Text{Tokens: []string{s}} }
+	pair := query.Near{N: query.MaxNear, A: word("aa"), B: word("bb")}
+	for _, c := range []struct {
+		q    query.Query
+		want [2]query.Verdict // of crowded, of plain
+	}{
+		{pair, [2]query.Verdict{query.Yes, query.Yes}},
+		{query.Near{N: 2, A: pair, B: word("cc")}, [2]query.Verdict{query.Unknown, query.Yes}},
+		{query.Not{Query: query.Near{N: 2, A: pair, B: word("cc")}}, [2]query.Verdict{query.Unknown, query.No}},
+		{query.Near{N: 1, A: pair, B: word("cc")}, [2]query.Verdict{query.Unknown, query.No}},
+		{query.Near{N: 2, A: pair, B: word("absent")}, [2]query.Verdict{query.No, query.No}},
+		{query.Near{N: 2, Without: true, A: word("cc"), B: pair}, [2]query.Verdict{query.Unknown, query.No}},
+		{query.Near{N: 2, A: query.Near{N: 3, A: word("aa"), B: word("bb")}, B: word("cc")}, [2]query.Verdict{query.Yes, query.Yes}},
+	} {
+		res := find(t, b, index.Request{Query: c.q, Limit: 9})
+		blank := find(t, b, index.Request{Query: c.q, Limit: 9, Unknown: true})
+		for i, d := range []*document.Document{crowded, plain} {
+			got := query.No
+			has := func(h index.Hit) bool { return h.ID == d.ID }
+			if slices.ContainsFunc(res.Hits, has) {
+				got = query.Yes
+			} else if slices.ContainsFunc(blank.Hits, has) {
+				got = query.Unknown
+			}
+			if m := query.Match(c.q, d); got != c.want[i] || m != c.want[i] {
+				t.Errorf("%s of document %d: index %v, record %v, want %v", c.q, i, got, m, c.want[i])
+			}
+		}
+	}
+}
