@@ -282,6 +282,29 @@ func TestTooBroad(t *testing.T) {
 	}
 }
 
+// TestTooBroadTogether: each wildcard is narrow enough, but there are too many.
+func TestTooBroadTogether(t *testing.T) {
+	w := newWorld(t, 4)
+	b := open(t, t.TempDir())
+	var body strings.Builder
+	for i := range maxExpansion {
+		fmt.Fprintf(&body, "w%d ", i)
+	}
+	d := w.document()
+	d.Body = body.String()
+	apply(t, b, index.Batch{Documents: []*document.Document{d}})
+	var all query.Or
+	for i := range maxTogether/maxExpansion + 1 {
+		all = append(all, query.Text{Field: query.Body, Form: query.Pattern, Tokens: []string{"w" + strings.Repeat("*", i+1)}})
+	}
+	if _, err := b.Search(t.Context(), index.Request{Query: all, Limit: 1}); !errors.Is(err, index.ErrTooBroad) || !strings.Contains(err.Error(), "together") {
+		t.Errorf("%v", err)
+	}
+	if res := find(t, b, index.Request{Query: all[:5], Limit: 1}); res.Total != 1 {
+		t.Errorf("total %d", res.Total)
+	}
+}
+
 // TestTooManyWords: what a document has beyond is left out, and that is said.
 func TestTooManyWords(t *testing.T) {
 	var body strings.Builder

@@ -23,7 +23,7 @@ type evaluator struct {
 	keys    func() ([]keys, error) // by document number
 	sets    func(q query.Set) (*roaring.Bitmap, error)
 	dicts   [fieldCount]segment.TermDictionary
-	wide    expansions
+	wide    *expansions
 	gaps    map[byte]*roaring.Bitmap // by kind of term in fieldExact
 	crowded *roaring.Bitmap          // documents with too many spans for a proximity that was asked
 
@@ -92,11 +92,14 @@ func (e *evaluator) decide(q query.Query) (hits, unknown *roaring.Bitmap, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	open, err := e.gap(exactOpen)
-	if err != nil {
-		return nil, nil, err
+	unknown = gap.Clone()
+	if asksOutcome(q) {
+		open, err := e.gap(exactOpen)
+		if err != nil {
+			return nil, nil, err
+		}
+		unknown.Or(open)
 	}
-	unknown = roaring.Or(gap, open)
 	if e.crowded != nil {
 		unknown.Or(e.crowded)
 	}
@@ -109,6 +112,15 @@ func (e *evaluator) decide(q query.Query) (hits, unknown *roaring.Bitmap, err er
 	}
 	unknown.And(maybe)
 	return hits, unknown, nil
+}
+
+func asksOutcome(q query.Query) (asks bool) {
+	query.Walk(q, func(q query.Query) bool {
+		f, ok := q.(query.Fact)
+		asks = asks || ok && f.Field == document.Outcome
+		return !asks
+	})
+	return asks
 }
 
 // textGap is the kind of term that documents have of which a text field may not be whole.

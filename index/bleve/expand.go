@@ -18,11 +18,18 @@ import (
 const (
 	maxExpansion = 10_000
 	maxCounted   = 100_000
+	// maxTogether is how many words all wildcards of a search may stand for: they are kept while it lasts.
+	maxTogether = 200_000
 )
 
 // expansions are the words that each wildcard of a search, by its canonical form, has been found to stand for, over fields, segments and
 // shards.
-type expansions map[string]*expansion
+type expansions struct {
+	known map[string]*expansion
+	total int
+}
+
+func newExpansions() *expansions { return &expansions{known: map[string]*expansion{}} }
 
 type expansion struct {
 	words map[string]struct{}
@@ -38,14 +45,22 @@ type tooWide struct {
 func (t *tooWide) Error() string { return t.typed + " stands for too many words" }
 
 // note counts a word.
-func (x expansions) note(typed, term string, each func(*evaluator, func(fieldNo, string) error) error) error {
-	found := x[typed]
+func (x *expansions) note(typed, term string, each func(*evaluator, func(fieldNo, string) error) error) error {
+	found := x.known[typed]
 	if found == nil {
 		found = &expansion{map[string]struct{}{}, each}
-		x[typed] = found
+		x.known[typed] = found
 	}
-	if found.words[term] = struct{}{}; len(found.words) > maxExpansion {
+	if _, ok := found.words[term]; ok {
+		return nil
+	}
+	found.words[term] = struct{}{}
+	x.total++
+	switch {
+	case len(found.words) > maxExpansion:
 		return &tooWide{typed, found}
+	case x.total > maxTogether:
+		return fmt.Errorf("all wildcards together stand for more than %d: %w", maxTogether, index.ErrTooBroad)
 	}
 	return nil
 }

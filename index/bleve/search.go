@@ -135,7 +135,7 @@ type search struct {
 	ctx   context.Context
 	req   index.Request
 	page  *page
-	wide  expansions
+	wide  *expansions
 	total uint64
 	blank uint64                  // of which it is unknown
 	snaps []*scorch.IndexSnapshot // that the page points into
@@ -146,7 +146,7 @@ func newSearch(ctx context.Context, r index.Request) (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &search{ctx: ctx, req: r, page: p, wide: expansions{}}, nil
+	return &search{ctx: ctx, req: r, page: p, wide: newExpansions()}, nil
 }
 
 func (s *search) close() {
