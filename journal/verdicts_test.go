@@ -105,14 +105,21 @@ func TestVerdictsComeWithTheRecord(t *testing.T) {
 			}
 		}
 	}
-	id, err := v.Accept(t.Context(), authEnvelope(record.ModeJournal), strings.NewReader(authMail), spool.AcceptOptions{})
+	id, err := v.Accept(t.Context(), authEnvelope(record.ModeQueue), strings.NewReader(authMail), spool.AcceptOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if it := settled(t, tail); it.ID != id || namesOf(it) != record.SupplementAuth {
+		t.Errorf("a message in mode queue has %s", namesOf(it))
+	}
+	id, err = v.Accept(t.Context(), authEnvelope(record.ModeJournal), strings.NewReader(authMail), spool.AcceptOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if it := settled(t, tail); it.ID != id || len(it.Supplements) != 0 {
 		t.Errorf("a journal report has %s", namesOf(it))
 	}
-	if n := testutil.ToFloat64(v.results.WithLabelValues("dmarc", "pass")); n != 2 {
+	if n := testutil.ToFloat64(v.results.WithLabelValues("dmarc", "pass")); n != 3 {
 		t.Errorf("%v passes are counted", n)
 	}
 	if n, err := testutil.GatherAndCount(reg, "holdfast_auth_queue_length", "holdfast_auth_dns_asked_total", "holdfast_auth_dropped_total"); err != nil || n != 6 {
