@@ -283,7 +283,8 @@ func TestErrorPages(t *testing.T) {
 
 func TestManual(t *testing.T) {
 	_, h := site(t)
-	for path, want := range map[string]string{"/help": "Searching", "/help/search": "envfrom:", "/help/operate": "holdfast_spool_pending_records"} {
+	for path, want := range map[string]string{"/help": "Searching", "/help/search": "envfrom:", "/help/operate": "holdfast_spool_pending_records",
+		"/help/journaling": "report_formats"} {
 		contains(t, ask(h, path).Body.String(), want, `aria-current="page"`, `href="/help/operate"`)
 	}
 	for _, page := range manual {
