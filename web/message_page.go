@@ -38,6 +38,7 @@ type messageView struct {
 	Outside           string // text that mail programs don't show
 	FrameClass        string // of the frame with the HTML; empty: there is none
 	Signed, Encrypted bool
+	Protected         []string // how, for people
 	Partial           bool
 	Problems          []string
 	Files             []file
@@ -128,6 +129,12 @@ func (p *pages) messagePage(w http.ResponseWriter, r *http.Request) {
 	p.render(w, http.StatusOK, "message.html", &v)
 }
 
+// protections are what message.Protected has, for people.
+var protections = map[string]string{
+	message.SMIMESigned: "S/MIME signature", message.SMIMEEncrypted: "S/MIME encryption", message.PGPSigned: "OpenPGP signature",
+	message.PGPEncrypted: "OpenPGP encryption", message.RightsManaged: "rights management",
+}
+
 func (v *messageView) fill(m *message.Message) {
 	v.Title = m.Header.Subject()
 	if strings.TrimSpace(v.Title) == "" {
@@ -141,6 +148,9 @@ func (v *messageView) fill(m *message.Message) {
 	v.Text, v.TextCut = shorten(m.Text, maxText)
 	v.Outside, _ = shorten(m.Outside, maxHeader)
 	v.Fields, v.Partial, v.Problems, v.Signed, v.Encrypted = readerFields(m), m.Partial, m.Problems, m.Signed, m.Encrypted
+	for _, kind := range m.Protected {
+		v.Protected = append(v.Protected, protections[kind])
+	}
 	if _, _, ok := m.HTMLBody(); ok {
 		v.FrameClass = frameClass(m.Text)
 	}
@@ -150,6 +160,8 @@ func (v *messageView) fill(m *message.Message) {
 		case part.Attachment:
 		case strings.HasPrefix(part.Type, "text/"):
 			continue // it is the text
+		case part.Type == "application/ms-tnef" || strings.EqualFold(part.Name, "winmail.dat"):
+			f.Note = "unpacked: its files are listed too"
 		default:
 			f.Note = "in the text"
 		}

@@ -2,8 +2,10 @@ package web
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -81,11 +83,11 @@ func TestReportPage(t *testing.T) {
 
 // A page is made also where other reports can't be looked for, and says so.
 func TestReportPageWithoutIndex(t *testing.T) {
-	f, h := site(t)
+	f, _ := site(t)
 	raw, rep := reportMail()
 	f.add(1, raw).Item.Envelope.Report = rep
 	broken := &noIndex{f}
-	h = Handler(Services{Search: broken}, nil)
+	h := Handler(Services{Search: broken}, nil)
 	contains(t, ask(h, "/message/"+idOf(1).String()).Body.String(), "Merger timetable", "could not be found out")
 }
 
@@ -100,4 +102,21 @@ func TestFoldedReportsInResults(t *testing.T) {
 	f.result = search.Result{Total: 2, Hits: []search.Hit{{ID: idOf(1), Received: received, Subject: "s", To: []string{"list@acme.example"},
 		Rcpt: []string{"a@acme.example", "b@acme.example"}, Reports: []search.Report{{ID: idOf(1), Received: received}, {ID: idOf(2), Received: received}}}}}
 	contains(t, ask(h, "/?q=s").Body.String(), "2 reports", idOf(2).String()+", received", "Envelope: a@acme.example, b@acme.example")
+}
+
+// Files out of winmail.dat are listed and can be saved; what is signed says how.
+func TestMessageWithTNEF(t *testing.T) {
+	raw, err := os.ReadFile("../archive/message/tnef/testdata/winmail.dat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, h := site(t)
+	f.add(1, "Subject: tnef\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b\nContent-Type: application/ms-tnef; name=winmail.dat\n"+
+		"Content-Transfer-Encoding: base64\n\n"+base64.StdEncoding.EncodeToString(raw)+"\n--b--\n")
+	contains(t, ask(h, "/message/"+idOf(1).String()).Body.String(), "Zweiter Entwurf, überarbeitet.docx", "unpacked", "inner.msg", "/attachment/2.4", "deep.txt", "привет")
+	if w := ask(h, "/message/"+idOf(1).String()+"/attachment/2.4"); w.Code != 200 || w.Body.String() != "the bytes of a file" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	f.add(2, "Subject: signed\nContent-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\n\n--b\n\nhello\n--b--\n")
+	contains(t, ask(h, "/message/"+idOf(2).String()).Body.String(), "S/MIME signature", "signature not checked")
 }

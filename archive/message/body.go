@@ -69,6 +69,13 @@ func (w *walker) endBody(boundary bool) {
 		w.ended = true
 	}
 	w.msg.Parts[n.part].Size = w.size
+	if w.sniffing {
+		w.sniffing = false
+		w.endCMS(n)
+	}
+	if n.kind == collected {
+		w.endTNEF(n)
+	}
 }
 
 // emit takes decoded bytes of the current leaf.
@@ -77,6 +84,9 @@ func (w *walker) emit(p []byte) {
 		return
 	}
 	w.size += int64(len(p))
+	if w.sniffing && len(w.sniff) < sniffed {
+		w.sniff = append(w.sniff, p[:min(len(p), sniffed-len(w.sniff))]...)
+	}
 	switch w.cur.kind {
 	case plainText, htmlText:
 		if w.room(len(p)) {
@@ -88,6 +98,8 @@ func (w *walker) emit(p []byte) {
 		}
 	case streamed:
 		w.out = append(w.out, p...)
+	case collected:
+		w.keepTNEF(p)
 	case nested:
 		if w.sub != nil {
 			w.sub.feed(p)

@@ -199,19 +199,11 @@ func (w *walker) beginBody(n *node) {
 	m := &n.media
 	top := n.parent == nil || n.parent.kind == nested
 	isMultipart := strings.HasPrefix(m.typ, "multipart/")
-	switch {
-	case m.typ == "multipart/signed":
-		w.msg.Signed = true
-	case m.typ == "multipart/encrypted":
-		w.msg.Encrypted = true
-	case m.typ == "application/pkcs7-mime" || m.typ == "application/x-pkcs7-mime":
-		switch m.smime {
-		case "signed-data":
-			w.msg.Signed = true
-			w.partial("text within an S/MIME signature is not read")
-		case "certs-only":
-		default:
-			w.msg.Encrypted = true
+	w.msg.Signed = w.msg.Signed || m.typ == "multipart/signed"
+	if kind := m.protection(); kind != "" {
+		w.protect(kind)
+		if kind == SMIMESigned && m.isCMS() {
+			w.opaque()
 		}
 	}
 	deep := n.depth >= w.limits.Depth
@@ -251,6 +243,9 @@ func (w *walker) beginBody(n *node) {
 		n.kind = nested
 		w.parts++
 		n.depth++
+	case m.isTNEF() && (w.target == "" || w.wantsTNEF(n)):
+		n.kind = collected
+		w.tnef, w.tnefCut = nil, false
 	case m.typ == "message/partial":
 		w.partial("a fragment of a message")
 		n.kind = rawText
@@ -260,7 +255,8 @@ func (w *walker) beginBody(n *node) {
 			n.kind = htmlText
 		}
 	}
-	if w.target != "" && n.kind != streamed && n.kind != nested {
+	w.sniffing, w.sniff = n.kind == skipped && m.isPKCS7(), w.sniff[:0]
+	if w.target != "" && n.kind != streamed && n.kind != nested && n.kind != collected {
 		n.kind = skipped
 	}
 	n.from, n.to = len(w.text), len(w.text)

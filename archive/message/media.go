@@ -14,6 +14,7 @@ type mediaType struct {
 	boundary    string
 	name        string // decoded; of Content-Disposition, else of Content-Type
 	smime       string
+	protocol    string // of multipart/signed and multipart/encrypted, lower case
 	disposition string
 	contentID   string
 	encoding    string // as declared
@@ -66,6 +67,7 @@ func readMedia(h Header, standard string) mediaType {
 		m.charset = strings.ToLower(strings.Trim(p.get("charset"), " '\""))
 		m.boundary = p.raw("boundary")
 		m.smime = strings.ToLower(p.get("smime-type"))
+		m.protocol = strings.ToLower(p.get("protocol"))
 		m.name = p.get("name")
 	}
 	if disposition != nil {

@@ -8,6 +8,9 @@
 // The walk over the parts is this package's own (walk.go). It looks for all open boundaries at once, so that an unclosed part costs
 // nothing, and nesting is no recursion: libraries that read each level through the level above it take seconds on a small hostile message,
 // and refuse one real message in a hundred. Character sets are those of go-message/charset.
+//
+// TNEF (winmail.dat) is read as if it were a multipart: its bodies, then its attachments, are parts of the message, numbered below the part
+// that holds it.
 package message
 
 import "io"
@@ -52,6 +55,8 @@ type Message struct {
 
 	Signed    bool // some part is signed, by OpenPGP or S/MIME; nothing was verified
 	Encrypted bool // some part is encrypted: its text is not in Text
+	// Protected says how: SMIMESigned, SMIMEEncrypted, PGPSigned, PGPEncrypted, RightsManaged; each once. The parts stay as they are.
+	Protected []string
 
 	Partial       bool     // some text may be missing
 	HeaderPartial bool     // some field of the message's own header is missing
@@ -61,7 +66,7 @@ type Message struct {
 	htmlPart int    // which of Parts, from 1; 0: there is none
 }
 
-// Part is one part of a message.
+// Part is one part of a message, or of TNEF in it.
 type Part struct {
 	Path        string // as IMAP numbers parts (RFC 3501, section 6.4.5): 1, 2.1
 	Type        string // media type, lower case: text/plain

@@ -17,8 +17,12 @@ func (w *walker) assemble(root *node) {
 		w.msg.AttachedText = w.attached.String()
 	}
 	if strings.Contains(w.msg.Text, "-----BEGIN PGP ") {
-		w.msg.Encrypted = w.msg.Encrypted || strings.Contains(w.msg.Text, "-----BEGIN PGP MESSAGE-----")
-		w.msg.Signed = w.msg.Signed || strings.Contains(w.msg.Text, "-----BEGIN PGP SIGNED MESSAGE-----")
+		if strings.Contains(w.msg.Text, "-----BEGIN PGP MESSAGE-----") {
+			w.protect(PGPEncrypted)
+		}
+		if strings.Contains(w.msg.Text, "-----BEGIN PGP SIGNED MESSAGE-----") {
+			w.protect(PGPSigned)
+		}
 	}
 }
 
@@ -54,15 +58,50 @@ func (w *walker) write(b *strings.Builder, n *node) {
 			return
 		}
 		w.alternatives--
-		fallthrough
+		w.writeChildren(b, n)
+	case wrapped:
+		w.writeWrapped(b, n)
 	case multipart, nested:
-		for _, child := range n.children {
-			if n.kind == nested {
-				child.header.charset = w.charset
-				writeHeader(b, child.header)
-			}
-			w.write(b, child)
+		w.writeChildren(b, n)
+	}
+}
+
+func (w *walker) writeChildren(b *strings.Builder, n *node) {
+	for _, child := range n.children {
+		if n.kind == nested {
+			child.header.charset = w.charset
+			writeHeader(b, child.header)
 		}
+		w.write(b, child)
+	}
+}
+
+// writeWrapped writes what TNEF says. Its bodies, the first child, were often said by the parts before it: of them only what is new.
+func (w *walker) writeWrapped(b *strings.Builder, n *node) {
+	if n.parent != nil && n.parent.kind == wrapped {
+		b.WriteString(n.said)
+		w.writeChildren(b, n)
+		return
+	}
+	var t strings.Builder
+	t.WriteString(n.said)
+	if len(n.children) > 0 {
+		w.write(&t, n.children[0])
+	}
+	if w.unwrapped++; b.Len() == 0 || w.unwrapped > maxAlternatives {
+		b.WriteString(t.String())
+	} else {
+		said := newSaid()
+		said.add(b.String())
+		for line := range strings.Lines(t.String()) {
+			if !said.has(line) {
+				b.WriteString(line)
+				said.add(line)
+			}
+		}
+	}
+	for _, child := range n.children[min(1, len(n.children)):] {
+		w.write(b, child)
 	}
 }
 
@@ -128,7 +167,7 @@ func writeLines(b *strings.Builder, s string) {
 // own says that a leaf is of the message itself, or of the nested message that is all of it.
 func (n *node) own() bool {
 	for p := n.parent; p != nil; p = p.parent {
-		if p.kind == nested && p.parent != nil {
+		if p.kind == nested && p.parent != nil || p.kind == wrapped && p.parent != nil && p.parent.kind == wrapped {
 			return false
 		}
 	}

@@ -19,6 +19,8 @@ const (
 	alternative             // a multipart whose parts say the same
 	nested                  // a message; its one child is the message's own entity
 	streamed                // the leaf that OpenPart was asked for
+	collected               // a leaf of TNEF, which is read when it is whole
+	wrapped                 // TNEF that was read: its children are what it holds
 )
 
 // node is an entity: the message, a nested message, or a part.
@@ -38,6 +40,7 @@ type node struct {
 	outside  int    // of a multipart: where in walker.outside what it has around its parts begins
 	from, to int    // of a text leaf: its bytes in walker.text
 	at       int64  // of a nested message: where it begins, in bytes of the walk
+	said     string // of a message in TNEF: its header, as its reader sees it
 }
 
 // tally is what all walkers of one message share: one for the message, and one for each nested message that has a transfer encoding.
@@ -50,9 +53,13 @@ type tally struct {
 	full         bool            // no more text is kept
 	attached     strings.Builder // Message.AttachedText in the making
 	alternatives int             // how many are being compared
-	charset      string          // of 8-bit text that declares none; set when the walk is over
-	nested       int             // walkers inside walkers
-	work         int64           // steps, for tests: what they are is said where they are counted
+	unwrapped    int             // how many TNEF parts were compared with the text before them
+	tnef         []byte          // the bytes of the present TNEF part
+	tnefSize     int             // of all of them
+	tnefCut      bool
+	charset      string // of 8-bit text that declares none; set when the walk is over
+	nested       int    // walkers inside walkers
+	work         int64  // steps, for tests: what they are is said where they are counted
 
 	target string // of OpenPart: the path of the part wanted
 	opened *Part  // it was found
@@ -85,6 +92,9 @@ type walker struct {
 	eol   []byte  // the end of its last line, which is given out with the next one
 	sub   *feeder // a nested message with a transfer encoding
 	begun bool    // that message's first line was seen
+
+	sniff    []byte // the beginning of a leaf that may be CMS
+	sniffing bool
 
 	tap    *node  // the nested message, without a transfer encoding, that OpenPart was asked for, while it lasts
 	tapEnd []byte // the end of its last line

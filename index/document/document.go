@@ -26,7 +26,8 @@ type Document struct {
 	Rcpt              []Address
 
 	Attachments    []Attachment
-	AttachmentText string // of the attachments that are text, and what else was extracted
+	Protected      []string // how it is signed or encrypted: message.SMIMESigned …
+	AttachmentText string   // of the attachments that are text, and what else was extracted
 
 	NullSender  bool   // the SMTP envelope's sender is the null sender, <>
 	Facts       []Fact // what envelope, supplements, header and attachments tell beside

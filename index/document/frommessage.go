@@ -38,6 +38,7 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 		d.Attachments = append(d.Attachments, Attachment{Name: p.Name, Type: p.Type, Size: p.Size})
 	}
 	d.AttachmentText = msg.AttachedText
+	d.Protected = msg.Protected
 	d.HeaderPartial = msg.HeaderPartial
 	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial || !env.Report.Covered()
 	d.messageFacts(msg)
