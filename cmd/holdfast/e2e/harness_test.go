@@ -520,6 +520,7 @@ error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 showq unix n - n - - showq
 tlsmgr unix - - n 300 1 tlsmgr
 `
