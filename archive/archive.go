@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -75,6 +74,7 @@ type Options struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Now      func() time.Time
+	FS       FS // of packs on their way; nil: the host's
 }
 
 // Keep says what of a record is archived.
@@ -96,6 +96,7 @@ type Archive struct {
 	recipients []age.Recipient
 	log        *ledger.Log // this node's
 	catalog    *catalog
+	fs         FS
 	packDir    string
 	expiry     func(*record.Item) time.Time
 	keep       func(*record.Item) Keep
@@ -134,7 +135,10 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	a := &Archive{
 		cfg: o.Config, store: o.Store, keys: o.Keys, init: *init, packDir: filepath.Join(o.DataDir, "packs"),
 		expiry: o.Expiry, keep: o.Keep, busy: o.Busy, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
-		waiters: newWaiters(),
+		waiters: newWaiters(), fs: o.FS,
+	}
+	if a.fs == nil {
+		a.fs = osFS{}
 	}
 	if a.keep == nil {
 		a.keep = func(*record.Item) Keep { return KeepAll }
@@ -149,7 +153,7 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	if a.log, err = a.openLog(ctx, NodeLog(o.Config.Node)); err != nil { // before anything is made on disk
 		return nil, err
 	}
-	if err := os.MkdirAll(a.packDir, 0o700); err != nil {
+	if err := makeDir(a.fs, a.packDir); err != nil {
 		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), a.log.Close(ctx))
 	}
 	path := filepath.Join(o.DataDir, "catalog.db")

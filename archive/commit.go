@@ -7,7 +7,6 @@ import (
 	"iter"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/ledger"
@@ -47,7 +46,7 @@ func (a *Archive) create(ctx context.Context, s *sealedPack) error {
 	}
 	for {
 		err := a.retry(ctx, "store pack", a.watched(ctx, func() error {
-			f, err := os.Open(s.base + ".pack")
+			f, err := a.fs.Open(s.base + ".pack")
 			if err != nil {
 				return err
 			}
@@ -206,12 +205,18 @@ func (a *Archive) settle(ctx context.Context, s *sealedPack) error {
 	if err := a.custody.Release(ctx, items); err != nil {
 		return err
 	}
-	return s.forget()
+	if err := a.forget(s); err != nil {
+		a.slog.Warn("the files of a pack that is committed can't be removed; the next start does it", "pack", s.base, "err", err)
+	}
+	return nil
 }
+
+// firstPause is the pause after a first failure, of the store or of the disk. Tests have less of it.
+var firstPause = 100 * time.Millisecond
 
 // retry runs a step until it succeeds. It gives up when ctx ends and on errors that no time heals.
 func (a *Archive) retry(ctx context.Context, what string, step func() error) error {
-	pause := 100 * time.Millisecond
+	pause := firstPause
 	for n := 0; ; n++ {
 		err := step()
 		if err == nil {

@@ -198,10 +198,10 @@ func TestASealedPackIsWrittenDownInTheEnd(t *testing.T) {
 	}
 	first := filepath.Join(b.dir, "data", "packs", fmt.Sprintf("%020d-%06d", now.UnixNano(), 1))
 	blocked := sync.OnceFunc(func() { // the entries can't be written
-		if err := os.Mkdir(first+".tmp", 0o700); err != nil {
+		if err := os.MkdirAll(first+".json.tmp/in the way", 0o700); err != nil {
 			t.Error(err)
 		}
-		time.AfterFunc(300*time.Millisecond, func() { os.Remove(first + ".tmp") })
+		time.AfterFunc(300*time.Millisecond, func() { os.RemoveAll(first + ".json.tmp") })
 	})
 	drain := make(chan struct{})
 	close(drain)

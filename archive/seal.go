@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,7 @@ type openPack struct {
 	month    string // of expiry, "2033-11", or "never"
 	until    time.Time
 	base     string // path without suffix
-	file     *os.File
+	file     File
 	w        *pack.Writer
 	opened   time.Time
 	firstSeq uint64
@@ -78,14 +79,14 @@ func monthOf(until time.Time) string {
 
 func (a *Archive) newPack(it *record.Item, until time.Time) (*openPack, error) {
 	base := a.nextBase()
-	f, err := os.OpenFile(base+".open", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := a.fs.Create(base + ".open")
 	if err != nil {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
 	w, err := pack.NewWriter(f, pack.Options{Recipients: a.recipients})
 	if err != nil {
 		f.Close()
-		os.Remove(base + ".open")
+		a.fs.Remove(base + ".open")
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
 	received := it.ID.Time()
@@ -99,10 +100,10 @@ func (a *Archive) nextBase() string {
 }
 
 // abandon throws an open pack away; its records are still in the spool.
-func (p *openPack) abandon() {
+func (a *Archive) abandon(p *openPack) {
 	p.file.Close()
-	os.Remove(p.base + ".open")
-	os.Remove(p.base + ".pack")
+	a.fs.Remove(p.base + ".open") // or the next start
+	a.fs.Remove(p.base + ".pack")
 }
 
 // seal ends a pack and makes it whole: pack, fsync, rename. save then writes its entries beside it.
@@ -123,42 +124,27 @@ func (a *Archive) seal(p *openPack) (*sealedPack, error) {
 		e.Pack, e.PackSHA256 = s.Key, sum.SHA256
 		s.Entries = append(s.Entries, e)
 	}
-	if err := os.Rename(p.base+".open", p.base+".pack"); err != nil {
+	if err := a.fs.Rename(p.base+".open", p.base+".pack"); err != nil {
 		return nil, fmt.Errorf("seal pack: %w", err)
 	}
 	return s, nil
 }
 
 // save writes the entries beside the pack, fsyncs them, and then the folder: with that it is sealed.
-func (s *sealedPack) save() error {
+func (a *Archive) save(s *sealedPack) error {
 	text, err := json.Marshal(s)
+	if err == nil {
+		err = writeWhole(a.fs, s.base+".json", text)
+	}
 	if err != nil {
 		return fmt.Errorf("seal pack: %w", err)
 	}
-	f, err := os.OpenFile(s.base+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("seal pack: %w", err)
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("seal pack: %w", err)
-	}
-	if err := os.Rename(s.base+".tmp", s.base+".json"); err != nil {
-		return fmt.Errorf("seal pack: %w", err)
-	}
-	return syncDir(filepath.Dir(s.base))
+	return nil
 }
 
 // forget removes the local files of a pack that is committed.
-func (s *sealedPack) forget() error {
-	return errors.Join(removeIfThere(s.base+".json"), removeIfThere(s.base+".pack"))
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+func (a *Archive) forget(s *sealedPack) error {
+	return errors.Join(removeFrom(a.fs, s.base+".json"), removeFrom(a.fs, s.base+".pack"))
 }
 
 // keyDigits is how much of a pack's SHA-256 stands in its key, in hexadecimal digits.
@@ -191,41 +177,33 @@ func entryOf(it *record.Item) record.Entry {
 // recoverPacks throws away what was not sealed and gives what was, oldest first. A pack that is not what was sealed any more is thrown away
 // too, and one of another archive: what is in it is still in the spool, and is packed again.
 func (a *Archive) recoverPacks() ([]*sealedPack, error) {
-	names, err := os.ReadDir(a.packDir)
+	names, err := a.fs.ReadDir(a.packDir)
 	if err != nil {
 		return nil, fmt.Errorf("packs: %w", err)
 	}
 	var sealed []*sealedPack
-	for _, n := range names {
-		base, isJSON := strings.CutSuffix(filepath.Join(a.packDir, n.Name()), ".json")
+	for _, name := range names {
+		base, isJSON := strings.CutSuffix(filepath.Join(a.packDir, name), ".json")
 		if !isJSON {
 			continue
 		}
-		text, err := os.ReadFile(base + ".json")
-		if err != nil {
-			return nil, fmt.Errorf("packs: %w", err)
-		}
-		s := &sealedPack{base: base}
-		if err := json.Unmarshal(text, s); err != nil {
-			return nil, fmt.Errorf("sealed pack %s.json: %w", base, err)
-		}
-		if s.Archive != a.init.Archive {
-			a.slog.Error("a sealed pack is of another archive: its records are packed again", "pack", base, "archive", s.Archive)
-			continue
-		}
-		if err := s.whole(); errors.Is(err, errNotWhole) || errors.Is(err, os.ErrNotExist) {
+		s, err := a.recoverPack(base)
+		switch {
+		case errors.Is(err, errNotWhole) || errors.Is(err, os.ErrNotExist):
 			a.slog.Error("a sealed pack is not whole: its records are packed again", "pack", base, "err", err)
-			continue
-		} else if err != nil {
+		case err != nil:
 			return nil, fmt.Errorf("packs: %w", err)
+		case s.Archive != a.init.Archive:
+			a.slog.Error("a sealed pack is of another archive: its records are packed again", "pack", base, "archive", s.Archive)
+		default:
+			sealed = append(sealed, s)
 		}
-		sealed = append(sealed, s)
 	}
-	for _, n := range names {
-		path := filepath.Join(a.packDir, n.Name())
+	for _, name := range names {
+		path := filepath.Join(a.packDir, name)
 		keep := slices.ContainsFunc(sealed, func(s *sealedPack) bool { return path == s.base+".json" || path == s.base+".pack" })
 		if !keep {
-			if err := os.Remove(path); err != nil {
+			if err := a.fs.Remove(path); err != nil {
 				return nil, fmt.Errorf("packs: %w", err)
 			}
 		}
@@ -233,14 +211,32 @@ func (a *Archive) recoverPacks() ([]*sealedPack, error) {
 	return sealed, nil
 }
 
+// errNotWhole: what was sealed is not what is on the disk.
 var errNotWhole = errors.New("not the bytes that were sealed")
 
+// recoverPack reads what was written down of a sealed pack and checks its file.
+func (a *Archive) recoverPack(base string) (*sealedPack, error) {
+	f, err := a.fs.Open(base + ".json")
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	s := &sealedPack{base: base}
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("%s.json: %w: %w", base, errNotWhole, err)
+	}
+	return s, a.whole(s)
+}
+
 // whole checks the file of a sealed pack.
-func (s *sealedPack) whole() error {
+func (a *Archive) whole(s *sealedPack) error {
 	if s.Key == "" {
 		return nil
 	}
-	f, err := os.Open(s.base + ".pack")
+	f, err := a.fs.Open(s.base + ".pack")
 	if err != nil {
 		return err
 	}
@@ -251,15 +247,6 @@ func (s *sealedPack) whole() error {
 		return fmt.Errorf("%s.pack: %w", s.base, errNotWhole)
 	}
 	return nil
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // evade gives a sealed pack another key: under its own stands an object with other bytes, which nobody may replace and which is no pack of
@@ -280,7 +267,7 @@ func (a *Archive) evade(ctx context.Context, s *sealedPack, conflict error) erro
 	for i := range s.Entries {
 		s.Entries[i].Pack = key
 	}
-	return a.retry(ctx, "write down a pack's new key", s.save)
+	return a.retry(ctx, "write down a pack's new key", func() error { return a.save(s) })
 }
 
 // lockUntil is the lock of a new pack. What is kept for ever is locked for a year at a time.

@@ -43,7 +43,7 @@ const (
 func (s *sealer) run(ctx context.Context, items <-chan *record.Item) error {
 	defer func() {
 		for _, p := range s.open {
-			p.abandon()
+			s.a.abandon(p)
 		}
 	}()
 	tick := time.NewTicker(max(s.a.cfg.SealAfter/20, 5*time.Millisecond))
@@ -226,7 +226,7 @@ func (s *sealer) add(ctx context.Context, it *record.Item) error {
 // giveUp throws an open pack away and has its records packed again.
 func (s *sealer) giveUp(p *openPack) {
 	delete(s.open, p.month)
-	p.abandon()
+	s.a.abandon(p)
 	s.again = append(p.items, s.again...)
 }
 
@@ -236,7 +236,7 @@ func (s *sealer) diskFault(ctx context.Context, what string, err error) error {
 		return ctx.Err()
 	}
 	s.a.slog.Error(what, "err", err)
-	s.pause = min(max(2*s.pause, 100*time.Millisecond), 10*time.Second)
+	s.pause = min(max(2*s.pause, firstPause), 10*time.Second)
 	return sleep(ctx, s.pause)
 }
 
@@ -401,7 +401,7 @@ func (s *sealer) sealDrops(ctx context.Context) error {
 // it is tried until it succeeds, and its records go into no other pack.
 func (s *sealer) hand(ctx context.Context, p *sealedPack) error {
 	for {
-		err := p.save()
+		err := s.a.save(p)
 		if err == nil {
 			break
 		}
