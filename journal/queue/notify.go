@@ -46,7 +46,7 @@ func (q *Queue) notifyIfOwed(ctx context.Context, e *entry, doc *state) bool {
 	}
 	q.mu.Lock()
 	for _, l := range e.legs {
-		if l.state == legRunning || l.state == legReady && !l.tried {
+		if l.state == legRunning || l.state == legReady && !l.tried && !l.dest.down() {
 			owed = false
 		}
 	}

@@ -116,7 +116,7 @@ func (o *Outbound) send(ctx context.Context, hosts nexthop.Route, w Way, j Job, 
 		}
 		_, end = tx.Finish(ctx)
 	}
-	res := Result{Delivery: *tx.Delivery(), Notifies: tx.TellsSender(), Unreachable: away != nil && !taken, Final: hosts.Hosts[0].LMTP}
+	res := Result{Delivery: *tx.Delivery(), Notifies: tx.TellsSender(), Unreachable: away != nil && !taken, Final: len(hosts.Hosts) > 0 && hosts.Hosts[0].LMTP}
 	for i := range res.Delivery.Recipients {
 		r := &res.Delivery.Recipients[i]
 		if r.Code != 0 || r.Outcome != record.Refused {
