@@ -33,7 +33,7 @@ Works beside a running server, and without one.`,
 		queueChangeCommand(o, queue.Hold, "Keep messages from being tried, until they are released",
 			"A message on hold does not expire.", "  holdfast queue hold 01KKNG8HG0B7W3Q8X0Y6Z5T4V2"),
 		queueChangeCommand(o, queue.Release, "End the hold of messages, and try them", "", "  holdfast queue release --all"),
-		queueDropCommand(o),
+		queueDropCommand(o), queueRecoverCommand(o),
 	)
 	return cmd
 }
@@ -88,7 +88,7 @@ func queueListCommand(o *options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sel.all = sel.domain == ""
 			return askQueue(cmd, o, http.MethodGet, "/queue", sel.values(nil), func(r io.Reader) error {
-				return printQueue(cmd.OutOrStdout(), r, o.json)
+				return printQueue(cmd.OutOrStdout(), r, o.json, "in the queue")
 			})
 		},
 	}
@@ -96,7 +96,7 @@ func queueListCommand(o *options) *cobra.Command {
 	return addJSON(cmd, o)
 }
 
-func printQueue(w io.Writer, r io.Reader, asJSON bool) error {
+func printQueue(w io.Writer, r io.Reader, asJSON bool, what string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	enc, n := json.NewEncoder(w), 0
 	for dec := json.NewDecoder(r); ; n++ {
@@ -126,7 +126,7 @@ func printQueue(w io.Writer, r io.Reader, asJSON bool) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(w, n, "in the queue")
+	_, err := fmt.Fprintln(w, n, what)
 	return err
 }
 
@@ -220,6 +220,39 @@ has in writing who dropped them and why.`, `  holdfast queue drop --reason "sent
 	cmd.Flags().StringVar(&reason, "reason", "", "why; stands in the ledger's act, and in the record")
 	cmd.Flags().BoolVar(&bounce, "bounce", false, "tell the senders that their mail was not delivered")
 	return cmd
+}
+
+func queueRecoverCommand(o *options) *cobra.Command {
+	sel := &which{}
+	var since string
+	var again bool
+	cmd := &cobra.Command{
+		Use:   "recover [--again {ID... | --all}]",
+		Short: "Find mail in the archive that a lost node did not deliver, and put it back",
+		Long: `After a lost node: list the messages of mode queue in the archive of whose delivery there is no last word, and which are neither in the
+queue nor in the spool. --again puts them back into the queue. Some of them may have been delivered without the archive having heard of it.`,
+		Example: "  holdfast queue recover\n  holdfast queue recover --since 2026-11-20 --again --all",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			v := sel.values(args)
+			if again == (len(args) == 0 && !sel.all) {
+				return usage(errors.New("recover: which messages? --again with ID or --all; without it nothing is put back"))
+			}
+			if since != "" {
+				v.Set("since", since)
+			}
+			if again {
+				v.Set("again", "1")
+				return changeQueue(cmd, o, "recover", v)
+			}
+			return askQueue(cmd, o, http.MethodPost, "/queue/recover", v, func(r io.Reader) error {
+				return printQueue(cmd.OutOrStdout(), r, o.json, "to be recovered")
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&again, "again", false, "put them back into the queue")
+	cmd.Flags().BoolVar(&sel.all, "all", false, "all that are listed without --again")
+	cmd.Flags().StringVar(&since, "since", "", "received since this day (2026-11-20); the default is 30 days ago")
+	return addJSON(cmd, o)
 }
 
 // changeQueue asks for a change. What could not be changed makes it fail.

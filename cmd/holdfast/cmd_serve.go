@@ -94,7 +94,6 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if s.queue, err = n.openQueue(s.pool); err != nil {
 		return nil, err
 	}
-	s.queue.start()
 	custody := journal.Custody(n.mail)
 	if cfg.Verdicts.Enabled {
 		s.verdicts = journal.NewVerdicts(cfg.Verdicts, n.mail, n.log.With("part", "verdicts"), n.reg)
@@ -110,7 +109,8 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.http = append(s.http, serveSocket(socket, n.services(), queueOf(s.queue)))
+	s.http = append(s.http, serveSocket(socket, n.services(), queueOf(n, s.queue)))
+	s.queue.start() // behind the listeners: one of them may be a destination
 	if !n.archive.Readable() {
 		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")
 	}

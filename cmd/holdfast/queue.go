@@ -68,26 +68,29 @@ func (m *mailQueue) start() {
 
 // stop lets what is under way end within its grace.
 func (m *mailQueue) stop() {
-	m.cancel()
-	<-m.stopped
+	if m.cancel != nil { // it was started
+		m.cancel()
+		<-m.stopped
+	}
 	m.Close()
 }
 
 // queueAPI is the part of the node's own API that is for its queue. open gives the queue.
 type queueAPI struct {
+	node *node
 	open func(ctx context.Context) (*queue.Queue, error)
 }
 
 // queueOf is the API of a running queue.
-func queueOf(m *mailQueue) *queueAPI {
-	return &queueAPI{func(context.Context) (*queue.Queue, error) { return m.Queue, nil }}
+func queueOf(n *node, m *mailQueue) *queueAPI {
+	return &queueAPI{n, func(context.Context) (*queue.Queue, error) { return m.Queue, nil }}
 }
 
 // queueAt is the API of the queue of a node that delivers nothing: it is opened when somebody asks.
 func queueAt(n *node) *queueAPI {
 	var mu sync.Mutex
 	var m *mailQueue
-	return &queueAPI{func(ctx context.Context) (*queue.Queue, error) {
+	return &queueAPI{n, func(ctx context.Context) (*queue.Queue, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if m == nil {
@@ -108,6 +111,7 @@ func queueAt(n *node) *queueAPI {
 func (a *queueAPI) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/queue", a.with(a.list))
 	mux.HandleFunc("GET /api/v1/queue/{id}", a.with(a.show))
+	mux.HandleFunc("POST /api/v1/queue/recover", a.with(a.recover))
 	mux.HandleFunc("POST /api/v1/queue/{do}", a.with(a.change))
 }
 

@@ -176,7 +176,7 @@ func waitForScript(ts *testscript.TestScript, neg bool, args []string) {
 func TestEveryCommandHasAnExample(t *testing.T) {
 	withJSON := map[string]bool{
 		"init": true, "check": true, "search": true, "get": true, "import": true, "proof": true, "verify": true, "rebuild": true,
-		"list": true, "show": true, "retry": true, "hold": true, "release": true, "drop": true,
+		"list": true, "show": true, "retry": true, "hold": true, "release": true, "drop": true, "recover": true,
 	}
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {

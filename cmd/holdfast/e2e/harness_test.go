@@ -421,9 +421,14 @@ type sink struct {
 
 func startSink(t testing.TB, flags ...string) *sink {
 	t.Helper()
+	return startSinkOn(t, freePort(t), flags...)
+}
+
+func startSinkOn(t testing.TB, port int, flags ...string) *sink {
+	t.Helper()
 	needRoot(t)
 	program := need(t, "smtp-sink", "postfix")
-	s := &sink{port: freePort(t), dir: filepath.Join(t.TempDir(), "sink")}
+	s := &sink{port: port, dir: filepath.Join(t.TempDir(), "sink")}
 	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
