@@ -28,7 +28,9 @@ type fault struct {
 	strike func(s *siege) (heal func())
 }
 
-// The clock is not in this table: it can't be set for one process. TestClockJumps has it in the package journal, over the same ways.
+// The clock is not in this table: it can't be set for one process. It jumps in archive (TestClockJumps) and in journal/queue
+// (TestClockJumpsNeitherExpireNorStorm); spool and session measure time by the monotonic clock alone. Faults at every single call of the disk are
+// in journal/spool, and at every call of the store in archive.
 var faults = []fault{
 	{"disk full", func(s *siege) func() {
 		free := s.inner.fill()
