@@ -37,6 +37,9 @@ func killUnderLoad(t *testing.T, kills int) {
 				s.store, s.env = bucket.URL, bucket.Env
 			}
 			w := way.install(t, s)
+			if way.ack == "archive" { // the other half is looked at for races
+				w.withoutRaceDetector()
+			}
 			w.setSealAfter("100ms")
 			b := w.barrageOf(8, "kill", rng.Uint64())
 			b.pause = 0

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"math/rand/v2"
 	"path/filepath"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func TestPowerIsCut(t *testing.T) {
 					b.more(t, 20, "before the power is cut")
 					time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond) // the moment is what is random here
 					d.cutPower()
-					time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
+					time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
 					w.kill()
 					d.again()
 				}
