@@ -236,8 +236,8 @@ func (w *walker) leafOf(numbering, parent *node, media mediaType, data []byte, a
 		n.kind = skipped
 	}
 	n.from = len(w.text)
-	if n.kind != skipped && w.room(len(data)) {
-		w.text = append(w.text, data...)
+	if n.kind != skipped {
+		w.text = append(w.text, w.upToRoom(data)...)
 	}
 	n.to = len(w.text)
 	w.list(n, int64(len(data)))
@@ -247,6 +247,19 @@ func (w *walker) leafOf(numbering, parent *node, media mediaType, data []byte, a
 		w.opened, w.out, w.ended = &p, append(w.out, data...), true
 	}
 	return n
+}
+
+// upToRoom gives as many lines of a text as may be kept.
+func (w *walker) upToRoom(text []byte) []byte {
+	free := max(0, w.limits.TextBytes-len(w.text)-len(w.outside))
+	full := w.full
+	if w.room(len(text)) {
+		return text
+	}
+	if full {
+		return nil
+	}
+	return text[:bytes.LastIndexByte(text[:min(free, len(text))], '\n')+1]
 }
 
 // typeByName guesses the type of a file whose type nobody says. Only text counts: it is searched.

@@ -82,6 +82,14 @@ func TestTNEFThatIsNone(t *testing.T) {
 	openAll(t, []byte(raw))
 }
 
+// Of a text past the limit the lines before it are kept.
+func TestTNEFPastTheLimitOfText(t *testing.T) {
+	m, err := Parse(strings.NewReader(withWinmail(t, "application/ms-tnef")), Limits{TextBytes: 130})
+	if err != nil || !m.Partial || !strings.Contains(m.Text, "second line") || strings.Contains(m.Text, "braces") {
+		t.Errorf("%q, %q, %v", m.Text, m.Problems, err)
+	}
+}
+
 func TestManyTNEF(t *testing.T) {
 	part := "--b\nContent-Type: application/ms-tnef\nContent-Transfer-Encoding: base64\n\n" + winmail(t)
 	raw := header + "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat(part, 400) + "--b--\n"

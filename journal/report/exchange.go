@@ -73,9 +73,9 @@ func (w *walk) lines(s *said) {
 		w.charset = "utf-8"
 	}
 	seen := map[string]bool{}
-	first := map[string]bool{} // of what is said once, the first counts
-	list := false              // recipients follow, one a line
-	pending := ""
+	first := map[string]bool{}        // of what is said once, the first counts
+	list := false                     // recipients follow, one a line
+	pending, pendingList := "", false // a line, and whether a list of recipients begins with it
 	finish := func() {
 		line := strings.TrimSpace(pending)
 		pending = ""
@@ -101,16 +101,15 @@ func (w *walk) lines(s *said) {
 	}
 	for line := range strings.Lines(message.DecodeText(text, w.charset)) {
 		line = strings.TrimRight(line, "\n")
-		if line != "" && (line[0] == ' ' || line[0] == '\t') && !list && pending != "" {
-			if name, _ := cutName(pending); name != "recipients" {
-				if len(pending) < maxValue {
-					pending += " " + strings.TrimSpace(line)
-				}
-				continue
+		if line != "" && (line[0] == ' ' || line[0] == '\t') && !list && pending != "" && !pendingList {
+			if len(pending) < maxValue {
+				pending += " " + strings.TrimSpace(line)
 			}
+			continue
 		}
 		finish()
-		pending = line
+		name, _ := cutName(line)
+		pending, pendingList = line, name == "recipients"
 	}
 	finish()
 }
@@ -186,7 +185,10 @@ func (w *walk) said(s *said, name, value string, seen, first map[string]bool) bo
 // recipientOf reads addr[, (Expanded|Forwarded): original].
 func recipientOf(class, value string) (record.ReportRecipient, bool) {
 	one := record.ReportRecipient{Class: class}
-	for {
+	if len(value) > maxValue {
+		return one, false
+	}
+	for range 4 { // no server writes more
 		before, kind, origin := cutOrigin(value)
 		if kind == "" {
 			break

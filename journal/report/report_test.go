@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/message"
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -229,6 +230,25 @@ func TestEnvelopeStaysSmall(t *testing.T) {
 	}
 }
 
+// What an attacker may have a server put into a report costs no more than its length.
+func TestHostileReportsAreReadInLinearTime(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"blank lines before the message": bytes.Replace(report("Sender: a@b\r\nTo: c@d"), []byte("Message-ID:"), append(bytes.Repeat([]byte("\n"), 4<<20), "Message-ID:"...), 1),
+		"one long line, continued":       report(strings.Repeat("x", 400_000) + strings.Repeat("\r\n y", 100_000) + "\r\nSender: a@b\r\nTo: c@d"),
+		"expanded again and again":       report("Sender: a@b\r\nTo: c@d\r\nTo: c@d" + strings.Repeat(", Expanded: e@f", 60_000)),
+		"a long header":                  []byte("X-MS-Journal-Report:\r\n" + strings.Repeat("A:\r\n", 1_000_000) + string(report("Sender: a@b\r\nTo: c@d"))),
+		"boundaries":                     bytes.Replace(report("Sender: a@b\r\nTo: c@d"), []byte("hello"), bytes.Repeat([]byte("--c\r\n"), 1_000_000), 1),
+	} {
+		start := time.Now()
+		env := transaction()
+		got := read(Formats, raw, &env, func() int { return 16 << 10 })
+		t.Logf("%s: %s, %v", name, got, time.Since(start))
+		if name != "a long header" && (env.Report == nil || env.Report.Enclosed[0].MessageID != "x@corp.example" || env.MailFrom.Address != "a@b") {
+			t.Errorf("%s: %s, %q", name, got, env.Report.Problem)
+		}
+	}
+}
+
 func TestUnreadableReports(t *testing.T) {
 	for name, raw := range map[string]string{
 		"nothing":         "X-MS-Journal-Report: \r\n\r\n",
@@ -242,7 +262,7 @@ func TestUnreadableReports(t *testing.T) {
 	} {
 		env := transaction()
 		if got := read(Formats, []byte(raw), &env, whole); got != Unreadable || env.Completeness != record.Partial || env.Report == nil || env.Report.Problem == "" {
-			t.Errorf("%s: %s, %+v", name, got, env.Report)
+			t.Errorf("%s: %s, %q", name, got, env.Report.Problem)
 		}
 		if env.Transport != nil || env.MailFrom.Address != "mta@corp.example" || env.Rcpt[0].Address != "journal@archive.example" {
 			t.Errorf("%s: the transaction was changed: %+v", name, env)

@@ -320,10 +320,11 @@ func (n *inner) look(p []byte) {
 		if i == 0 {
 			i = len(p)
 		}
-		n.head = append(n.head, p[:i]...)
+		if len(n.head) > 0 || len(trimEnd(p[:i])) > 0 { // blank lines before a header are none of it
+			n.head = append(n.head, p[:i]...)
+		}
 		p = p[i:]
-		n.headEnd = len(n.head) > maxHead || (bytes.HasSuffix(n.head, []byte("\n\n")) || bytes.HasSuffix(n.head, []byte("\n\r\n"))) &&
-			len(bytes.TrimSpace(n.head)) > 0
+		n.headEnd = len(n.head) > maxHead || bytes.HasSuffix(n.head, []byte("\n\n")) || bytes.HasSuffix(n.head, []byte("\n\r\n"))
 	}
 }
 

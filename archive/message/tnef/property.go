@@ -3,6 +3,7 @@ package tnef
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -139,6 +140,7 @@ func (c *cursor) values(typ uint16) (first []byte, ok bool) {
 
 // string reads the value of a text property.
 func (b *builder) string(typ uint16, value []byte) string {
+	value = b.upTo(value)
 	switch typ {
 	case typeUnicode:
 		return fromUTF16(value)
@@ -152,13 +154,21 @@ func (b *builder) string(typ uint16, value []byte) string {
 }
 
 func fromUTF16(b []byte) string {
-	units := make([]uint16, 0, len(b)/2)
-	for ; len(b) > 1; b = b[2:] {
-		if u := binary.LittleEndian.Uint16(b); u != 0 {
-			units = append(units, u)
+	var s strings.Builder
+	s.Grow(len(b) / 2)
+	for len(b) > 1 {
+		r := rune(binary.LittleEndian.Uint16(b))
+		b = b[2:]
+		if utf16.IsSurrogate(r) && len(b) > 1 {
+			if both := utf16.DecodeRune(r, rune(binary.LittleEndian.Uint16(b))); both != '\ufffd' {
+				r, b = both, b[2:]
+			}
+		}
+		if r != 0 {
+			s.WriteRune(r) // half of a pair as U+FFFD
 		}
 	}
-	return string(utf16.Decode(units))
+	return s.String()
 }
 
 // Charset gives the MIME name of a Windows code page.

@@ -20,11 +20,12 @@ var (
 
 // Limits of one stream, the messages within it included.
 const (
-	maxDepth       = 8        // messages one in the other
-	maxAttachments = 1000     // of all messages
-	maxProperties  = 20000    // of all messages
-	maxRTF         = 16 << 20 // bytes of all RTF, decompressed
-	maxName        = 4 << 10  // bytes of a name
+	maxDepth       = 8       // messages one in the other
+	maxAttachments = 1000    // of all messages
+	maxProperties  = 20000   // of all messages
+	maxRTF         = 8 << 20 // bytes of all RTF, decompressed
+	maxText        = 4 << 20 // bytes of one text, as it stands there
+	maxName        = 4 << 10 // bytes of a name
 )
 
 // Message is what a stream holds. Texts are in UTF-8, without NULs.
@@ -224,6 +225,15 @@ func (b *builder) line(raw []byte) string {
 	return oneLine(b.text(raw))
 }
 
+// upTo cuts a text at the limit.
+func (b *builder) upTo(raw []byte) []byte {
+	if len(raw) > maxText {
+		b.fail(ErrLimit)
+		raw = raw[:maxText]
+	}
+	return raw
+}
+
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // class takes off what older writers put before the name of a class.
@@ -350,14 +360,14 @@ func (b *builder) end() {
 	b.endAttachment()
 	m := b.msg
 	if m.Text == "" && len(b.body) > 0 {
-		m.Text = b.decode(b.body, b.charset)
+		m.Text = b.decode(b.upTo(b.body), b.charset)
 	}
 	if m.HTML == "" && len(b.html) > 0 {
 		charset := b.htmlCharset
 		if charset == "" {
 			charset = b.charset
 		}
-		m.HTML = b.decode(b.html, charset)
+		m.HTML = b.decode(b.upTo(b.html), charset)
 	}
 	if len(b.compressed) > 0 {
 		rtf, err := decompress(b.compressed, maxRTF-b.rtf)

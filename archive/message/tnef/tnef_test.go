@@ -315,3 +315,12 @@ func TestFixtureIsTheMail(t *testing.T) {
 		t.Errorf("it is not: %v", err)
 	}
 }
+
+func TestLongTextsAreCut(t *testing.T) {
+	w := newWriter()
+	w.attribute(1, attMessageProps, new(properties).add(0x1000, typeUnicode, bytes.Repeat([]byte{'x', 0}, maxText)).unicode(0x0037, "a \U0001f600 pair").bytes())
+	m, err := Parse(w.Bytes(), decode)
+	if !errors.Is(err, ErrLimit) || len(m.Text) != maxText/2 || m.Subject != "a \U0001f600 pair" {
+		t.Errorf("%d bytes of text, subject %q, %v", len(m.Text), m.Subject, err)
+	}
+}
