@@ -113,6 +113,7 @@ func (s *Spool) remove(seg *segment) error {
 	s.removeBigs(seg)
 	s.mu.Lock()
 	s.segments = slices.DeleteFunc(s.segments, func(other *segment) bool { return other == seg })
+	s.forgetLoose(seg)
 	s.mu.Unlock()
 	s.used.Add(-seg.disk)
 	return nil
@@ -146,6 +147,7 @@ func (s *Spool) stub(seg *segment) error {
 	freed := seg.disk - int64(len(b))
 	seg.header, seg.disk = h, int64(len(b))
 	seg.settled, seg.drops, seg.ended = nil, nil, nil
+	s.forgetLoose(seg)
 	s.mu.Unlock()
 	s.used.Add(-freed)
 	return nil

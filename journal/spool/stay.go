@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -27,6 +28,9 @@ func (st stay) whereabouts() whereabouts {
 type stays struct {
 	byID  map[record.ID]stay
 	order []stayKey // ascending; those that have ended too, until they are the larger part
+	// loose are those that End let go of while their segment is still there: nothing on the disk says so yet. The supplement that will say
+	// it has to be remembered by its segment like that of any other.
+	loose map[record.ID]stay
 }
 
 type stayKey struct {
@@ -34,7 +38,7 @@ type stayKey struct {
 	id  record.ID
 }
 
-func newStays() stays { return stays{byID: map[record.ID]stay{}} }
+func newStays() stays { return stays{byID: map[record.ID]stay{}, loose: map[record.ID]stay{}} }
 
 func (s *stays) add(id record.ID, st stay) {
 	s.byID[id] = st
@@ -82,15 +86,26 @@ func (s *stays) end(id record.ID) {
 
 // endStay lets go of a message, if it stays. by is the segment that says so durably, or nil. Called with mu held.
 func (s *Spool) endStay(id record.ID, by *segment) {
-	st, ok := s.staying.byID[id]
-	if !ok {
-		return
+	st, stays := s.staying.byID[id]
+	if !stays {
+		var loose bool
+		if st, loose = s.staying.loose[id]; !loose || by == nil {
+			return
+		}
+		delete(s.staying.loose, id)
 	}
 	if by != nil && by.number != st.at.seg {
 		by.ended = append(by.ended, st.seq)
 	}
-	s.staying.end(id)
-	s.unpin(st.at)
+	if stays {
+		s.staying.end(id)
+		s.unpin(st.at)
+	}
+}
+
+// forgetLoose is for a segment whose frames are gone: nobody can find its messages again. Called with mu held.
+func (s *Spool) forgetLoose(seg *segment) {
+	maps.DeleteFunc(s.staying.loose, func(_ record.ID, st stay) bool { return st.at.seg == seg.number })
 }
 
 // Forwarding gives the messages in queue mode whose forwarding has not ended, each once, oldest first. It has ended when a supplement with a
@@ -163,7 +178,10 @@ func (s *Spool) stays(k stayKey) bool {
 // not written down: after a restart Forwarding gives the message again if it is still there. One that does not stay is passed over.
 func (s *Spool) End(id record.ID) {
 	s.mu.Lock()
-	s.endStay(id, nil)
+	if st, ok := s.staying.byID[id]; ok {
+		s.endStay(id, nil)
+		s.staying.loose[id] = st
+	}
 	last := s.last()
 	rested := last != nil && last.live == 0 && last.size > segmentStart
 	s.mu.Unlock()

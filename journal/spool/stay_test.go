@@ -123,6 +123,49 @@ func TestQueueStaysUntilForwarded(t *testing.T) {
 	}
 }
 
+// A message that was ended here because it had another durable place, and whose last supplement came later, is not given out again after a
+// restart, though its own segment had to stay for the sake of another and that of the supplement had not.
+func TestEndedElsewhereIsNotForwardedAgain(t *testing.T) {
+	fs := newSimFS()
+	opt, alarms := simOptions(fs)
+	s := mustOpen(t, testConfig("/s"), opt)
+	a, pin := accept(t, s, queued(), mail(1, 3000)), accept(t, s, queued(), mail(2, 3000))
+	s.End(a)
+	tail := s.Tail()
+	for i := range 60 {
+		if i == 30 {
+			if err := s.Append(t.Context(), delivered(a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		accept(t, s, journaled(), mail(uint64(10+i), 3000))
+		items, err := drain(tail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Release(t.Context(), items); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, next := range []*simFS{fs.copyFS(), fs.after(nil)} {
+		opt.FS = next
+		s2 := mustOpen(t, testConfig("/s"), opt)
+		wantIDs(t, "after a restart", forwardedBy(t, s2.Forwarding()), pin)
+		mustClose(t, s2)
+	}
+	s.End(pin)
+	if n := len(segmentsOn(fs)); n != 1 {
+		t.Errorf("left: %d segments", n)
+	}
+	if n := len(s.staying.loose); n != 0 {
+		t.Errorf("%d messages are remembered that nobody can find", n)
+	}
+	mustClose(t, s)
+	if a := alarms.all(); len(a) > 0 {
+		t.Error(a)
+	}
+}
+
 // A reader that waits is woken.
 func TestForwardingWaits(t *testing.T) {
 	opt, _ := simOptions(newSimFS())
