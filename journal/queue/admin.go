@@ -19,7 +19,8 @@ var (
 	ErrBusy     = errors.New("message is being delivered at this moment: ask again")
 	ErrRequest  = errors.New("not a request that the queue takes")
 
-	errHeld = fmt.Errorf("%w: it is on hold: release it", ErrRequest)
+	errEarly = fmt.Errorf("%w: it waits for the archive", ErrBusy)
+	errHeld  = fmt.Errorf("%w: it is on hold: release it", ErrRequest)
 )
 
 // States of a message in lists.
@@ -97,12 +98,23 @@ func (q *Queue) Gather(ctx context.Context) error {
 		if err != nil || it == nil {
 			return err
 		}
-		if e := q.admit(ctx, it); e != nil {
+		e := q.admit(ctx, it)
+		if e != nil && q.archived(ctx, it.Envelope) {
 			e.work.Lock()
 			q.planNow(e, e.doc)
 			e.work.Unlock()
 		}
 	}
+}
+
+// archived says whether a message may be delivered already, without waiting.
+func (q *Queue) archived(ctx context.Context, env *record.Envelope) bool {
+	if q.opt.Await == nil {
+		return true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return q.opt.Await(ctx, env) == nil
 }
 
 // List gives the messages that are meant, the oldest first. It is for people: what it shows of envelopes is an act.
@@ -327,6 +339,9 @@ func (q *Queue) change(ctx context.Context, by record.Actor, e *entry, c Change)
 	if c.Do == Drop {
 		return q.drop(ctx, by, e, doc, c)
 	}
+	if c.Do == Hold && q.early(e) { // in the folder nothing would say that the archive is still to be waited for
+		return errEarly
+	}
 	if c.Do == Hold && doc.Hold == nil || c.Do == Release && doc.Hold != nil {
 		before := doc.Hold
 		doc.Hold = nil
@@ -366,6 +381,13 @@ func (q *Queue) change(ctx context.Context, by record.Actor, e *entry, c Change)
 	}
 	q.planWake(e, doc)
 	return nil
+}
+
+// early says that a message may not be delivered yet: the archive is to have it first.
+func (q *Queue) early(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return e.spool && !e.loaded
 }
 
 // drop ends a message by somebody's word.

@@ -20,6 +20,7 @@ func (q *Queue) attempt(l *leg) {
 	started := q.now()
 	unreachable, reached := false, false
 	if which, job, ok := q.job(l); ok {
+		defer q.unpin(l.entry)
 		res := q.opt.Carrier.Carry(q.attempts, job)
 		if res.Fault == nil && len(res.Delivery.Recipients) != len(which) {
 			res.Fault = fmt.Errorf("%d recipients in the answer, %d in the question", len(res.Delivery.Recipients), len(which))
@@ -54,6 +55,11 @@ func (q *Queue) job(l *leg) (which []int, j Job, ok bool) {
 		return nil, Job{}, false
 	}
 	which = q.waitingAt(doc, l.dest.key)
+	if len(which) > 0 { // the state stays in memory: what a server says must not be lost because the disk can't be read just then
+		if e.pins++; e.doc == nil {
+			e.filed(doc)
+		}
+	}
 	if len(which) > maxRecipients {
 		slices.SortStableFunc(which, func(a, b int) int { return doc.Recipients[a].Next.Compare(doc.Recipients[b].Next) })
 		which = which[:maxRecipients]
@@ -69,6 +75,15 @@ func (q *Queue) job(l *leg) (which []int, j Job, ok bool) {
 		q.mu.Unlock()
 	}
 	return which, j, len(which) > 0
+}
+
+// unpin is for the end of an attempt that job began.
+func (q *Queue) unpin(e *entry) {
+	e.work.Lock()
+	defer e.work.Unlock()
+	if e.pins--; e.copied && !e.gone {
+		e.filed(e.doc)
+	}
 }
 
 // maxRecipients is how many recipients one transaction has at most: what every server must take (RFC 5321 section 4.5.3.1.8).
@@ -107,7 +122,11 @@ func (q *Queue) opener(e *entry, env *record.Envelope) func() (io.ReadCloser, er
 
 // domainOf is what a way is found by: the part behind the last @, in lower case; empty where there is none.
 func domainOf(address string) string {
-	return strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 { // <postmaster>
+		return ""
+	}
+	return strings.ToLower(address[at+1:])
 }
 
 // conclude writes down what an attempt brought.
@@ -117,6 +136,9 @@ func (q *Queue) conclude(l *leg, which []int, res Result) {
 	defer e.work.Unlock()
 	if res.Fault != nil {
 		q.fault(e, res.Fault)
+		q.mu.Lock()
+		l.tried = true // in vain: what can't be read for all its days is given up like what can't be delivered
+		q.mu.Unlock()
 		return
 	}
 	if q.attempts.Err() != nil && res.Delivery.Outcome == record.Refused && !decided(res) {
@@ -380,13 +402,14 @@ func (q *Queue) file(e *entry, doc *state) bool {
 func (q *Queue) save(e *entry, doc *state) bool {
 	q.stamp(e, doc)
 	if err := q.folder.save(doc); err != nil {
-		e.doc, e.unsaved = doc, true
+		e.doc, e.copied, e.unsaved = doc, false, true
 		e.full = errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 		q.metrics.failures.Inc()
 		q.log.Error("the state of a message can't be written; it is kept in memory", "record", e.id, "err", err)
 		return false
 	}
-	e.doc, e.unsaved, e.full = nil, false, false
+	e.unsaved, e.full = false, false
+	e.filed(doc)
 	return true
 }
 
@@ -427,7 +450,7 @@ func (q *Queue) finish(ctx context.Context, e *entry, doc *state) {
 		err = q.folder.remove(e.id)
 	}
 	if err != nil {
-		e.doc = doc
+		e.doc, e.copied = doc, false
 		q.metrics.failures.Inc()
 		q.log.Error("what became of a message can't be recorded yet; it is tried again", "record", e.id, "err", err)
 		q.later(e)

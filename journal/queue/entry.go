@@ -23,6 +23,8 @@ type entry struct {
 
 	unsaved bool // doc is newer than what the folder has. Guarded by work
 	full    bool // … for want of space. Guarded by work
+	pins    int  // deliveries under way, for which doc stays in memory. Guarded by work
+	copied  bool // doc is what the folder has, and here for pins alone. Guarded by work
 
 	// Guarded by Queue.mu:
 	legs   []*leg
@@ -32,6 +34,15 @@ type entry struct {
 	held   bool
 	loaded bool // its legs are known
 	spool  bool // it is in the spool, not yet in the folder
+}
+
+// filed is for a state that the folder has: it stays in memory as long as deliveries are under way. The caller holds work.
+func (e *entry) filed(doc *state) {
+	if e.copied = e.pins > 0; e.copied {
+		e.doc = doc
+	} else {
+		e.doc = nil
+	}
 }
 
 // leg is the delivery of one message to one destination. Guarded by Queue.mu.

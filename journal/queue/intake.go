@@ -174,7 +174,8 @@ func (q *Queue) takeOver(e *entry, doc *state) bool {
 		q.log.Error("a message can't be taken into the queue's folder, and stays in the spool", "record", e.id, "err", err)
 		return false
 	}
-	e.body, e.doc, e.maybe = nil, nil, false
+	e.body, e.maybe = nil, false
+	e.filed(doc)
 	q.mu.Lock()
 	q.unspool(e)
 	q.mu.Unlock()

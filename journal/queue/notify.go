@@ -73,7 +73,7 @@ func (q *Queue) send(ctx context.Context, e *entry, doc *state, action bounce.Ac
 		r.Recipients = append(r.Recipients, q.reported(doc, i, action, r.Time.Add(left)))
 	}
 	env, message, err := bounce.Build(r)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, spool.ErrReleased) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, spool.ErrDamaged) || errors.Is(err, spool.ErrReleased) {
 		r.Message = nil
 		env, message, err = bounce.Build(r)
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/journal/spool"
 )
 
 // bench is a queue on a bench: a spool, a disk and a world that are made for the test.
@@ -662,6 +663,88 @@ func TestDeliveryWaitsForTheArchiveAndEndsWithTheSpool(t *testing.T) {
 		b.empty(t)
 		if tries.Load() != 1 {
 			t.Errorf("%d deliveries", tries.Load())
+		}
+	})
+}
+
+// What a server has taken is known, though the disk can't be read when it says so: nobody gets the message twice for that.
+func TestDeliveredThoughTheStateCantBeRead(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var taken atomic.Int64
+		var b *bench
+		faulty := func(op, name string) bool { return op == "open" && strings.HasSuffix(name, jsonSuffix) }
+		b = newBench(t, Config{}, func(_ context.Context, to string, j Job) Result {
+			if b.carrier.attempts(to) == 1 {
+				return answer(j, 450, "4.2.0", "later")
+			}
+			taken.Add(1)
+			b.disk.mu.Lock()
+			b.disk.faulty = faulty
+			b.disk.mu.Unlock()
+			return answer(j, 250, "2.0.0", "ok")
+		})
+		id := b.spool.mail("ada@home.test", "bob@one.test")
+		time.Sleep(10 * time.Minute)
+		b.disk.mu.Lock()
+		b.disk.faulty = nil
+		b.disk.mu.Unlock()
+		time.Sleep(time.Hour)
+		if n := taken.Load(); n != 1 {
+			t.Errorf("delivered %d times", n)
+		}
+		if all := b.spool.deliveries(id); len(all) != 2 || all[1].Delivery.Outcome != record.Delivered {
+			t.Errorf("%+v", all)
+		}
+		b.empty(t)
+	})
+}
+
+// A message that is damaged in the spool is given up in the end, and its sender told, instead of being read in vain for ever.
+func TestDamagedInTheSpoolIsGivenUp(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBench(t, Config{}, always(250, "2.0.0", "ok"))
+		b.spool.fails = func(op string) error {
+			if op == "open" {
+				return spool.ErrDamaged
+			}
+			return nil
+		}
+		id := b.spool.mail("ada@home.test", "bob@one.test")
+		time.Sleep(6 * 24 * time.Hour)
+		if text := b.report(t, id); !strings.Contains(text, "Action: failed") {
+			t.Error(text)
+		}
+	})
+}
+
+// <postmaster> has no domain.
+func TestDomainOf(t *testing.T) {
+	for address, want := range map[string]string{"postmaster": "", "a@B.test": "b.test", `"a@b"@c.test`: "c.test"} {
+		if got := domainOf(address); got != want {
+			t.Errorf("%s: %q, not %q", address, got, want)
+		}
+	}
+}
+
+// What waits for the archive can't be held: after a restart nothing would say that it has to wait.
+func TestHoldOfWhatTheArchiveDoesNotHave(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		away := func(o *Options) {
+			o.Await = func(context.Context, *record.Envelope) error { return errors.New("the store is down") }
+		}
+		b := newBench(t, Config{}, always(250, "2.0.0", "ok"), away)
+		id := b.spool.mail("ada@home.test", "bob@one.test")
+		time.Sleep(time.Minute)
+		by := record.Actor{ID: "uid:7"}
+		if _, err := b.Apply(t.Context(), by, Selection{IDs: []record.ID{id}}, Change{Do: Hold}); !errors.Is(err, ErrBusy) {
+			t.Error(err)
+		}
+		b.stop()
+		b.start(t, away)
+		b.Apply(t.Context(), by, Selection{All: true}, Change{Do: Release})
+		time.Sleep(time.Hour)
+		if n := b.carrier.attempts("one.test"); n != 0 {
+			t.Errorf("delivered %d times before the archive has it", n)
 		}
 	})
 }
