@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/journal/nexthop"
 	"github.com/holdfast-archive/holdfast/journal/nexthop/hoptest"
+	"github.com/holdfast-archive/holdfast/journal/nexthop/route"
 	"github.com/holdfast-archive/holdfast/journal/smtpd"
 )
 
@@ -96,6 +97,23 @@ func TestNotArchivedIsNotDelivered(t *testing.T) {
 				t.Errorf("%+v", d)
 			}
 		})
+	}
+}
+
+// In mode queue such a message is withdrawn at once: the archive may have it in the next moment, and the queue waits for nothing else.
+func TestNotArchivedIsWithdrawnFromTheQueue(t *testing.T) {
+	c := &fakeCustody{t: t, await: func(context.Context, record.ID) error { return errDown }}
+	cfg := Config{Ack: AckArchive, Config: smtpd.Config{Mode: record.ModeQueue, Hostname: "relay.example"}}
+	cfg.Routes = route.Routes{{Domain: []string{"*"}, Config: nexthop.Config{NextHop: []string{"127.0.0.1:25"}}}}
+	r := relay(t.Context(), New(cfg, c, nil, slog.New(slog.DiscardHandler)), strings.NewReader(message), nil, to)
+	if !errors.Is(r.err, ErrNotArchived) {
+		t.Errorf("%+v", r)
+	}
+	if len(c.ended) != 1 || c.ended[0] != c.envelopes[0].ID {
+		t.Errorf("ended: %v", c.ended)
+	}
+	if len(c.supplements) != 1 || c.supplements[0].Delivery.Outcome != record.Refused || !c.supplements[0].Delivery.Next.IsZero() {
+		t.Errorf("%+v", c.supplements)
 	}
 }
 

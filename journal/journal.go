@@ -25,6 +25,8 @@ type Custody interface {
 	Accept(ctx context.Context, env record.Envelope, body io.Reader, opt spool.AcceptOptions) (record.ID, error)
 	// AppendSoon takes a supplement without waiting, and keeps on trying.
 	AppendSoon(it *record.Item) error
+	// End says that a message of mode queue is not to be forwarded. It is not written down; the supplement that says so is.
+	End(id record.ID)
 	// Await waits until a message is in the archive too. Nil means that it is in the object store; any other answer, that it is not, or that
 	// it is not known. For ack: archive.
 	Await(ctx context.Context, id record.ID) error

@@ -65,8 +65,9 @@ func (t *forwarding) Data(ctx context.Context, body *smtpd.Body) (*nexthop.Reply
 }
 
 // withdraw keeps a message from being delivered that was not acknowledged: its client sends it again. The queue waits for the archive too,
-// and finds that it has ended.
+// and finds that it has ended: at once, since the archive may have it at any moment, and not only when that is written down.
 func (t *forwarding) withdraw(id record.ID, why error) {
+	t.forwarder.custody.End(id)
 	d := &record.Delivery{Outcome: record.Refused, Reason: "not sent, and not acknowledged: " + why.Error()}
 	for _, to := range t.env.Rcpt {
 		d.Recipients = append(d.Recipients, record.RecipientDelivery{Address: to.Address, Outcome: record.Refused, Time: record.Now()})

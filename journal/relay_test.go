@@ -42,6 +42,7 @@ type fakeCustody struct {
 	wasEarly    []bool // by envelope
 	bodies      [][]byte
 	supplements []record.Supplement
+	ended       []record.ID
 }
 
 func (c *fakeCustody) Ready(int64) error { return c.ready }
@@ -92,6 +93,12 @@ func (c *fakeCustody) Await(ctx context.Context, id record.ID) error {
 }
 
 func (c *fakeCustody) Failing() error { return c.failing }
+
+func (c *fakeCustody) End(id record.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = append(c.ended, id)
+}
 
 func (c *fakeCustody) AppendSoon(it *record.Item) error {
 	c.mu.Lock()
