@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -78,7 +79,9 @@ func (ws *waiters) add(id record.ID) *waiter {
 		close(ws.some)
 	}
 	ws.byID[id] = append(ws.byID[id], w)
-	ws.fresh = append(ws.fresh, id)
+	if ws.fresh = append(ws.fresh, id); len(ws.fresh) > 2*len(ws.byID)+1024 { // nobody takes them while the store is away
+		ws.fresh = slices.Collect(maps.Keys(ws.byID))
+	}
 	select {
 	case ws.hurry <- struct{}{}:
 	default:
