@@ -22,7 +22,6 @@ import (
 type world struct {
 	t   *testing.T
 	rng *rand.Rand
-	log []string
 
 	spool      *fakeSpool
 	generation atomic.Int64
