@@ -52,7 +52,7 @@ func TestReportPage(t *testing.T) {
 	}}
 	page := ask(h, "/message/"+idOf(1).String()).Body.String()
 	contains(t, page, "Merger timetable, second draft", "The plan &lt;b&gt;moves&lt;/b&gt;", "from a journal report", "Exchange, Microsoft 365", "chair@acme.example",
-		"&lt;b&gt;Secret&lt;/b&gt;", "x-class: 1", "member of <bdi>board@acme.example</bdi>", "BCC or list (inferred)", "class not verified", "and 4 more",
+		"&lt;b&gt;Secret&lt;/b&gt;", "x-class: 1", "member of <bdi>board@acme.example</bdi>", "BCC or list (inferred)", "not verified", "and 4 more",
 		"!<script>@acme", "as a journal report from &lt;&gt; to journal@archive.example", "/message/"+idOf(2).String(), "late@acme.example", "!other@acme.example",
 		"/api/v1/records/"+idOf(1).String()+"/inner/2", "as it was sent, encrypted", "the copy that the server decrypted", "invoice.html", "!open elsewhere")
 	if q := f.asked[0]; q.Query != `msgid:merger-timetable@acme.example` && q.Query != `msgid:"merger-timetable@acme.example"` {

@@ -46,7 +46,7 @@ var formatNames = map[string]string{
 	"zimbra_intercept": "Zimbra, legal intercept", "domino": "Domino", "x_envelope": "X-Envelope fields", "encoded_address": "address of the copy",
 }
 
-var classNames = map[string]string{"to": "To", "cc": "Cc", "bcc": "Bcc", "recipient": "class not verified"}
+var classNames = map[string]string{"to": "To", "cc": "Cc", "bcc": "Bcc", "recipient": "not verified"}
 
 // reportOf shows what a report says. nil: the record is none.
 func reportOf(id record.ID, r *record.Report) *reportView {
