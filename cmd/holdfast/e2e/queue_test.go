@@ -345,3 +345,53 @@ func TestKillTwentyTimesWithAQueue(t *testing.T) {
 	h.stop()
 	h.mustVerify()
 }
+
+// With ack: archive a node may lose its disk: what it had acknowledged and not delivered is found in the archive, and goes back into the queue.
+func TestLostNodeWithAQueue(t *testing.T) {
+	t.Parallel()
+	rng := seeded(t)
+	down := freePort(t)
+	one := startSink(t)
+	h := queueing(t, map[string]string{"down.test": fmt.Sprintf("127.0.0.1:%d", down), "one.test": fmt.Sprintf("127.0.0.1:%d", one.port)}, ", ack: archive")
+	h.start()
+	c := h.dial()
+	const each = 5
+	for i := range each {
+		to := []string{"bob@down.test"}
+		if i%2 == 0 {
+			to = append(to, "bob@one.test")
+		}
+		if reply, err := c.send("ada@origin.test", to, letter(rng, fmt.Sprintf("letter %d", i), 3000)); err != nil || reply[0] != '2' {
+			t.Fatalf("%q, %v", reply, err)
+		}
+	}
+	until(t, time.Minute, "the others are delivered", func() bool { return count(t, one.dir, "Subject: letter") == 3 })
+	h.kill()
+	entries, err := os.ReadDir(filepath.Join(h.dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != "archive" { // the store, which is elsewhere
+			if err := os.RemoveAll(filepath.Join(h.dir, "data", e.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.run("rebuild")
+	h.start()
+	if got := h.run("queue", "recover"); !strings.Contains(got, fmt.Sprintf("\n%d to be recovered\n", each)) {
+		t.Errorf("%s", got)
+	}
+	up := startSinkOn(t, down)
+	h.run("queue", "recover", "--again", "--all")
+	h.emptied(time.Minute)
+	if n := count(t, up.dir, "Subject: letter"); n != each {
+		t.Errorf("%d of %d letters came", n, each)
+	}
+	h.settle()
+	if got := h.run("queue", "recover"); !strings.Contains(got, "0 to be recovered") {
+		t.Errorf("%s", got)
+	}
+	h.mustVerify()
+}
