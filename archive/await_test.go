@@ -120,6 +120,9 @@ func TestAwait(t *testing.T) {
 	if n := b.commits() - before; n > sessions*each/2 {
 		t.Errorf("%d commits for %d messages of %d at once", n, sessions*each, sessions)
 	}
+	for end := time.Now().Add(10 * time.Second); b.custody.left() != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		// who waits is told first, then custody
+	}
 	if n := b.custody.left(); n != 1 {
 		t.Errorf("%d left in custody", n)
 	}

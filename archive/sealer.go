@@ -33,11 +33,13 @@ type sealer struct {
 	landed chan struct{} // capacity 1
 }
 
-// While groups are on their way, this many packs of them at most, others gather. The first gathers for groupTime, so that those who come at
-// about the same time share it.
+// How long a group gathers: while the one before it is on its way, and groupTime at least, so that those who come at about the same time
+// share it. Where the store takes longer than slowTime a second one sets out behind the first. Larger groups are fewer objects and less
+// work; more on their way at once gained nothing on a store that answers in some milliseconds.
 const (
-	maxFlying = 2
+	maxFlying = 2 // packs
 	groupTime = 2 * time.Millisecond
+	slowTime  = 100 * time.Millisecond
 )
 
 func (s *sealer) run(ctx context.Context, items <-chan *record.Item) error {
@@ -102,10 +104,14 @@ func (s *sealer) awaited(p *openPack) {
 // sealGroup seals the packs that somebody waits for, unless enough of them are on their way. Where they still gather it gives the time to
 // wait for.
 func (s *sealer) sealGroup(ctx context.Context) (gathered <-chan time.Time, err error) {
-	if s.since.IsZero() || s.flying.Load() >= maxFlying {
+	flying, wait := s.flying.Load(), groupTime
+	if s.since.IsZero() || flying >= maxFlying {
 		return nil, nil
 	}
-	if left := groupTime - time.Since(s.since); left > 0 {
+	if flying > 0 {
+		wait = slowTime
+	}
+	if left := wait - time.Since(s.since); left > 0 {
 		return time.After(left), nil
 	}
 	s.since = time.Time{}

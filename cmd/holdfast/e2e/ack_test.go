@@ -32,9 +32,13 @@ func installAcked(t *testing.T, mode string, s settings) *acked {
 	t.Helper()
 	a := &acked{t: t, load: loader(t), mails: corpus(t, "mail"), sums: filepath.Join(t.TempDir(), "acked")}
 	s.mode, s.more = mode, ", ack: archive"
-	if mode != "journal" {
+	switch mode {
+	case "relay":
 		a.hop = hoptest.New(t)
 		s.nextHop = portOf(t, a.hop.Addr())
+	case "queue":
+		a.hop = hoptest.New(t)
+		s.more += fmt.Sprintf(`, routes: [{domain: "*", next_hop: %q}]`, a.hop.Addr())
 	}
 	a.holdfast = install(t, s)
 	a.withoutRaceDetector() // the load is what is tested here
@@ -89,7 +93,7 @@ func (a *acked) check() (acknowledged, delivered int) {
 // The node is killed under load and its disk is gone, again and again. With ack: archive whatever was acknowledged or delivered is in the
 // bucket, and the node is made again from that and the keys.
 func TestLostDisk(t *testing.T) {
-	for _, mode := range []string{"relay", "journal"} {
+	for _, mode := range []string{"relay", "queue", "journal"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			const rounds = 5
