@@ -39,14 +39,15 @@ func (a *Archive) upload(ctx context.Context, packs iter.Seq[*sealedPack], out c
 	}
 }
 
-// create puts one pack into the store. It tries until it succeeds or ctx ends.
+// create puts one pack into the store. It tries until it succeeds, ctx ends, or the file is not what was sealed any more: then the node must
+// stop, and the next start packs its records again, which are all in custody still.
 func (a *Archive) create(ctx context.Context, s *sealedPack) error {
 	if s.Key == "" {
 		return nil
 	}
 	for {
 		err := a.retry(ctx, "store pack", a.watched(ctx, func() error {
-			f, err := a.fs.Open(s.base + ".pack")
+			f, err := a.openWhole(s)
 			if err != nil {
 				return err
 			}
@@ -228,7 +229,7 @@ func (a *Archive) retry(ctx context.Context, what string, step func() error) err
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.Is(err, ledger.ErrLost) || errors.Is(err, object.ErrConflict) || errors.Is(err, errCatalog) {
+		if errors.Is(err, ledger.ErrLost) || errors.Is(err, object.ErrConflict) || errors.Is(err, errCatalog) || errors.Is(err, errNotWhole) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		level := slog.LevelWarn

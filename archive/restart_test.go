@@ -152,19 +152,22 @@ func TestASpoolMayBeOlderThanTheLog(t *testing.T) {
 	}
 }
 
+// spoilt is what may have happened to a file.
+var spoilt = map[string]func(path string) error{
+	"gone": os.Remove,
+	"cut":  func(path string) error { return os.Truncate(path, 100) },
+	"other bytes": func(path string) error {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			text[len(text)/2] ^= 1
+			err = os.WriteFile(path, text, 0o600)
+		}
+		return err
+	},
+}
+
 func TestASealedPackThatIsNotWholeIsPackedAgain(t *testing.T) {
-	for name, spoil := range map[string]func(path string) error{
-		"gone": os.Remove,
-		"cut":  func(path string) error { return os.Truncate(path, 100) },
-		"other bytes": func(path string) error {
-			text, err := os.ReadFile(path)
-			if err == nil {
-				text[len(text)/2] ^= 1
-				err = os.WriteFile(path, text, 0o600)
-			}
-			return err
-		},
-	} {
+	for name, spoil := range spoilt {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, false)
 			b.fill(20)
@@ -178,6 +181,39 @@ func TestASealedPackThatIsNotWholeIsPackedAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			b.custody.restart()
+			b.drain()
+			b.check()
+		})
+	}
+}
+
+// A pack whose file changes between its sealing and its upload is not uploaded: the node stops, and the next start packs its records again.
+func TestAPackThatChangesOnDiskIsNotUploaded(t *testing.T) {
+	for name, spoil := range spoilt {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, false)
+			b.fill(20)
+			var once sync.Once
+			b.store.SetFault(func(op objecttest.Op, key string) (f objecttest.Fault) {
+				if op == objecttest.OpCreate && strings.HasPrefix(key, "packs/") {
+					once.Do(func() {
+						for _, path := range b.local(".pack") {
+							if err := spoil(path); err != nil {
+								t.Error(err)
+							}
+						}
+						f.Before = objecttest.ErrFault
+					})
+				}
+				return f
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if !b.runOnce(ctx) || ctx.Err() != nil {
+				t.Fatal("it did not stop by itself")
+			}
+			b.store.SetFault(nil)
 			b.custody.restart()
 			b.drain()
 			b.check()

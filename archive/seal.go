@@ -236,17 +236,33 @@ func (a *Archive) whole(s *sealedPack) error {
 	if s.Key == "" {
 		return nil
 	}
-	f, err := a.fs.Open(s.base + ".pack")
+	f, err := a.openWhole(s)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if got, err := hashAll(f); err != nil {
-		return err
-	} else if got.SHA256 != s.SHA256 {
-		return fmt.Errorf("%s.pack: %w", s.base, errNotWhole)
+	return f.Close()
+}
+
+// openWhole opens the file of a sealed pack, at its start. errNotWhole: it is gone, or has other bytes.
+func (a *Archive) openWhole(s *sealedPack) (io.ReadSeekCloser, error) {
+	f, err := a.fs.Open(s.base + ".pack")
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: %w", errNotWhole, err)
+		}
+		return nil, err
 	}
-	return nil
+	got, err := hashAll(f)
+	if err == nil && got.SHA256 != s.SHA256 {
+		err = fmt.Errorf("%s.pack: %w", s.base, errNotWhole)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // evade gives a sealed pack another key: under its own stands an object with other bytes, which nobody may replace and which is no pack of
