@@ -3,6 +3,8 @@ package report
 import (
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/holdfast-archive/holdfast/archive/message"
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -162,7 +164,7 @@ func encoded(env *record.Envelope) *said {
 // decodeAddress gives the addresses that a journal's address holds. A plus within one is no end of it: what follows must be user=domain.
 func decodeAddress(addr string) (list []string) {
 	i := strings.LastIndexByte(addr, '@')
-	if i < 0 {
+	if i < 0 || !utf8.ValidString(addr) || strings.ContainsFunc(addr, unicode.IsControl) {
 		return nil
 	}
 	_, rest, ok := strings.Cut(addr[:i], "+")
