@@ -77,6 +77,7 @@ type Follower struct {
 	log     *slog.Logger
 	metrics *Metrics
 	work    chan *work
+	ready   chan struct{} // closed once the cursors have been read
 
 	mu      sync.Mutex           // guards what follows
 	known   bool                 // the cursors have been read
@@ -89,7 +90,7 @@ type Follower struct {
 
 // New makes a Follower. It does nothing before Run.
 func New(o Options) *Follower {
-	f := &Follower{o: o, log: o.Log, metrics: o.Metrics, work: make(chan *work), done: roaring64.New()}
+	f := &Follower{o: o, log: o.Log, metrics: o.Metrics, work: make(chan *work), ready: make(chan struct{}), done: roaring64.New()}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -167,6 +168,7 @@ func (f *Follower) load(ctx context.Context) bool {
 	delete(cursors, cursorSpool(f.o.Node))
 	f.entries, f.times = cursors, times
 	f.known = true
+	close(f.ready)
 	return true
 }
 
@@ -287,6 +289,16 @@ type Progress struct {
 	Log     string
 	Entries uint64
 	Time    time.Time
+}
+
+// Ready waits until the progress is known, which is soon after Run begins unless the index can't be read, or ctx ends: its error.
+func (f *Follower) Ready(ctx context.Context) error {
+	select {
+	case <-f.ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("index's progress is not known: %w", ctx.Err())
+	}
 }
 
 // Progress gives the progress in each log; nil before it is known.

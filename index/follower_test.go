@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -245,7 +246,15 @@ func TestLagIsAbsentUntilKnown(t *testing.T) {
 		if shown() != 0 || f.Progress() != nil {
 			t.Error("lag before the cursors are known")
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := f.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ready before the cursors are known: %v", err)
+		}
 		x.setFaults(0)
+		if err := f.Ready(t.Context()); err != nil || f.Progress() == nil {
+			t.Errorf("not ready: %v, %+v", err, f.Progress())
+		}
 		settle(t, f)
 		if shown() != 1 {
 			t.Error("no lag")

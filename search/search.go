@@ -96,7 +96,7 @@ type Service struct {
 	Index    Index
 	Archive  *archive.Archive
 	Audit    *audit.Log
-	Progress func() []Through // how far the index has come
+	Progress func(context.Context) []Through // how far the index has come; empty: not known
 	Now      func() time.Time
 }
 
@@ -135,7 +135,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if r.Count {
 		req.Limit = 0
 	}
-	through := s.Progress() // before the search: what it says is then surely in the answer
+	through := s.Progress(ctx) // before the search: what it says is then surely in the answer
 	found, err := s.Index.Search(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err) // without the query, which no log shall have

@@ -71,7 +71,7 @@ func service(t *testing.T) (*search.Service, *acts, *pages) {
 	custody := &acts{}
 	found := &pages{t: t, acts: custody}
 	return &search.Service{Index: found, Archive: a, Audit: audit.New("n1", custody), Now: time.Now,
-		Progress: func() []search.Through { return []search.Through{{Log: "node-n1", Seq: 1}} }}, custody, found
+		Progress: func(context.Context) []search.Through { return []search.Through{{Log: "node-n1", Seq: 1}} }}, custody, found
 }
 
 var reader = record.Actor{ID: "uid:7", Via: "cli"}

@@ -204,10 +204,19 @@ func (l *liveIndex) Search(ctx context.Context, r index.Request) (*index.Result,
 	return l.now.backend.Search(ctx, r)
 }
 
-// through says how far the index in force has come.
-func (l *liveIndex) through() []search.Through {
+// throughTime is how long a search waits at most to be told how far the index has come.
+const throughTime = 2 * time.Second
+
+// through says how far the index in force has come; empty: not known.
+func (l *liveIndex) through(ctx context.Context) []search.Through {
 	list := []search.Through{}
-	for _, p := range l.current().follower.Progress() {
+	f := l.current().follower
+	ctx, cancel := context.WithTimeout(ctx, throughTime)
+	defer cancel()
+	if err := f.Ready(ctx); err != nil {
+		return list
+	}
+	for _, p := range f.Progress() {
 		list = append(list, search.Through{Log: p.Log, Seq: p.Entries, Time: p.Time})
 	}
 	return list

@@ -43,9 +43,6 @@ log: {level: error}
 
 // A client that hangs must not take from the archive the time in which it seals and commits.
 func TestAClientThatHangsDoesNotKeepTheArchiveFromCommitting(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the client")
-	}
 	cfg := testArchive(t)
 	s, err := startServer(t.Context(), cfg)
 	if err != nil {

@@ -259,7 +259,7 @@ func (c *conn) refusal(err error) *reply {
 	case !known:
 		c.log.Error("mail deferred by a fault", "from", c.from.Address, "err", err)
 	case journal && errors.Is(err, ErrTooBig):
-		c.log.Error("a journal report is over the size limit and waits at its sender", "from", c.from.Address, "err", err)
+		c.log.Error("a journal report is over max_message_size and waits at its sender", "from", c.from.Address, "err", err)
 		c.srv.count("oversize")
 	default:
 		c.log.Info("refused", "from", c.from.Address, "code", r.code, "err", err)

@@ -87,10 +87,7 @@ func child(dir string) {
 // A process is killed under load, again and again, each time in the folder that the last one left.
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	rounds := 10
-	if testing.Short() {
-		rounds = 3
-	}
+	const rounds = 10
 	custody, released := map[string]string{}, map[string]bool{}
 	seqs := map[string]uint64{} // of what was seen released
 	for round := range rounds {

@@ -85,6 +85,9 @@ func (d *disk) again() {
 }
 
 // cutPower stops the file system as it is: nothing more gets to the disk, what it was to write is lost, and every call from now on is EIO.
+//
+// An fsync that is under way at that moment may return 0 and have lost what it was for (Linux 6.12 and 6.18, a program that only appends and
+// syncs: xfs 4 of 240 times), which no power cut can do: who is to see it is frozen before, or has nothing on its way.
 func (d *disk) cutPower() {
 	d.t.Helper()
 	f, err := os.Open(d.dir)

@@ -315,6 +315,31 @@ func (h *holdfast) kill() {
 	h.proc = nil
 }
 
+// freeze stops the process where it is: it does nothing more but be killed. Calls of the kernel that are under way end, unseen by it.
+func (h *holdfast) freeze() {
+	h.t.Helper()
+	if err := h.proc.Process.Signal(syscall.SIGSTOP); err != nil {
+		h.t.Fatal(err)
+	}
+	until(h.t, 10*time.Second, "the process stands still", func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.proc.Process.Pid))
+		if err != nil || len(tasks) == 0 {
+			return false
+		}
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if err != nil {
+				return false
+			}
+			_, state, _ := strings.Cut(string(stat), ") ") // proc_pid_stat(5)
+			if state == "" || !strings.Contains("TtD", state[:1]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 func (h *holdfast) logTail() string {
 	text, _ := os.ReadFile(filepath.Join(h.dir, "log"))
 	if len(text) > 8000 {

@@ -33,8 +33,8 @@ func TestPowerIsCut(t *testing.T) {
 					w.start()
 					b.more(t, 20, "before the power is cut")
 					time.Sleep(time.Duration(rng.IntN(600)) * time.Millisecond) // the moment is what is random here
+					w.freeze()                                                  // the power is the program's too
 					d.cutPower()
-					time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
 					w.kill()
 					d.again()
 				}

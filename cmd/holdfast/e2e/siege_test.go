@@ -79,16 +79,12 @@ var faults = []fault{
 	}},
 	// After what follows the server is started again, as after a crash, and the file system is mounted anew.
 	{"read-only remount", func(s *siege) func() {
-		// No letter is on its way at the very moment. An fsync that is under way when ext4 aborts may return 0 and have lost what it was for: that
-		// is Linux (6.18, a program that only appends and syncs: 17 of 110 times), and nothing that we could find out.
-		s.b.gate.Lock()
-		s.inner.abort()
-		s.b.gate.Unlock()
+		s.atRest(s.inner.abort)
 		s.trouble("on a disk that is read-only")
 		return s.replug(func() { s.inner.repair() })
 	}},
 	{"EIO on write", func(s *siege) func() {
-		s.inner.cutPower() // every call is EIO from now on
+		s.atRest(s.inner.cutPower) // every call is EIO from now on
 		s.trouble("on a disk that answers EIO")
 		return s.replug(func() { s.inner.again() })
 	}},
@@ -101,6 +97,14 @@ var faults = []fault{
 			s.inner.repair()
 		})
 	}},
+}
+
+// atRest does something while no letter is on its way. An fsync that is under way when ext4 aborts or is shut down may return 0 and have lost
+// what it was for: that is Linux (6.18, a program that only appends and syncs: 17 of 110 times), and nothing that we could find out.
+func (s *siege) atRest(do func()) {
+	s.b.gate.Lock()
+	defer s.b.gate.Unlock()
+	do()
 }
 
 // asked waits until the store has been asked so often under a fault.
