@@ -95,6 +95,7 @@ type Archive struct {
 	init       record.Init // of the archive
 	recipients []age.Recipient
 	log        *ledger.Log // this node's
+	acts       *Acts       // that of all nodes
 	catalog    *catalog
 	fs         FS
 	packDir    string
@@ -150,6 +151,9 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 		return nil, err
 	}
 	a.readers = &packReaders{store: o.Store, identities: o.Keys.Identities, damaged: a.damaged, open: map[string]*pack.Reader{}}
+	if a.acts, err = newActs(a); err != nil {
+		return nil, err
+	}
 	if a.log, err = a.openLog(ctx, NodeLog(o.Config.Node)); err != nil { // before anything is made on disk
 		return nil, err
 	}
@@ -195,7 +199,7 @@ func (a *Archive) damaged(e *record.Entry, err error) {
 
 // Close publishes what the ledger has not yet and closes the catalog. Run must have ended.
 func (a *Archive) Close(ctx context.Context) error {
-	return errors.Join(a.log.Close(ctx), a.catalog.close())
+	return errors.Join(a.acts.close(ctx), a.log.Close(ctx), a.catalog.close())
 }
 
 // Init is what the archive was made with.

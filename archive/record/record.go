@@ -5,7 +5,10 @@
 // only ever added. Times are UTC. RECORD.md beside this file describes each document for a reader who has only `tar` and `jq`.
 package record
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Version is the V of every document that this code writes.
 const Version = 1
@@ -178,6 +181,15 @@ type Act struct {
 	Detail map[string]any `json:"detail,omitempty"` // what the act says; keys by kind, in RECORD.md
 }
 
+// Into reads what the act says into a struct for its kind. Fields that the struct does not have are passed over: a later version may add some.
+func (a *Act) Into(v any) error {
+	text, err := json.Marshal(a.Detail)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
+}
+
 // Kinds of act.
 const (
 	ActSearch  = "search"
@@ -192,6 +204,17 @@ const (
 	ActQueueRelease = "queue-release"
 	ActQueueDrop    = "queue-drop"
 	ActQueueRecover = "queue-recover"
+
+	// Of the log that all nodes share.
+	ActPolicySet      = "policy-set"
+	ActPolicyRemove   = "policy-remove"
+	ActHoldPlace      = "hold-place"
+	ActHoldApply      = "hold-apply"
+	ActHoldReleaseAsk = "hold-release-ask"
+	ActHoldRelease    = "hold-release"
+
+	// What is looked at.
+	ActGovernanceView = "governance-view"
 )
 
 // Actor is who did it. ID stands in the ledger in clear, so it is a role account or a number, never a person's name.
