@@ -45,7 +45,7 @@ func TestExpiry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Expiry(c.item, c.now); !got.Equal(c.want) {
+		if got := p.Expiry(c.item, nil, c.now); !got.Equal(c.want) {
 			t.Errorf("%s of a %s: %v, want %v", c.def, c.item.Kind, got, c.want)
 		}
 	}

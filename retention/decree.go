@@ -1,0 +1,120 @@
+package retention
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/query"
+)
+
+// The functions of this file say what act a wish comes to, on what is in force: its kind and what it says. They change nothing.
+
+// CheckName refuses what can't be the name of a policy, a hold, a matter or a tag: ErrName.
+func CheckName(name string) error {
+	n := 0
+	for i, r := range name {
+		n++
+		letter := unicode.IsLetter(r) || unicode.IsDigit(r) || i > 0 && unicode.IsMark(r)
+		if !letter && (i == 0 || !strings.ContainsRune(" ._-+", r)) {
+			return fmt.Errorf("%q: %w", name, ErrName)
+		}
+	}
+	if n == 0 || n > 64 || strings.TrimSpace(name) != name || query.FoldSetName(name) == "" {
+		return fmt.Errorf("%q: %w", name, ErrName)
+	}
+	return nil
+}
+
+// SetPolicy adds a policy or changes the one of this name. Errors: ErrName, ErrPeriod, ErrStart, ErrReason, ErrNothing.
+func (s *State) SetPolicy(name string, q query.Query, keep, start, reason string) (kind string, detail any, err error) {
+	if err := CheckName(name); err != nil {
+		return "", nil, err
+	}
+	if query.FoldSetName(name) == DefaultName {
+		return "", nil, fmt.Errorf("%q: %w: the default is set by retention.default in the configuration", name, ErrTaken)
+	}
+	period, err := ParsePeriod(keep)
+	if err != nil {
+		return "", nil, err
+	}
+	from, err := ParseStart(start)
+	if err != nil {
+		return "", nil, err
+	}
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return "", nil, fmt.Errorf("policy %q: %w", name, ErrReason)
+	}
+	d := PolicyDoc{Name: name, Query: q.String(), Keep: period.String(), Start: from, Reason: reason}
+	if have := s.policies[query.FoldSetName(name)]; have != nil && have.Query == d.Query && have.Keep == d.Keep && have.Start == d.Start {
+		return "", nil, fmt.Errorf("policy %q: %w", name, ErrNothing)
+	}
+	return record.ActPolicySet, d, nil
+}
+
+// RemovePolicy takes a policy out of force. Errors: ErrNoPolicy, ErrReason.
+func (s *State) RemovePolicy(name, reason string) (kind string, detail any, err error) {
+	have := s.policies[query.FoldSetName(name)]
+	if have == nil {
+		return "", nil, fmt.Errorf("%q: %w", name, ErrNoPolicy)
+	}
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return "", nil, fmt.Errorf("policy %q: %w", name, ErrReason)
+	}
+	return record.ActPolicyRemove, nameOnly{have.Name, reason}, nil
+}
+
+// PlaceHold places a hold. q is what its custodians and its query come to; h has the rest, as it was asked for. Errors: ErrName, ErrTaken,
+// ErrReason. A name that was once a hold's is never another's.
+func (s *State) PlaceHold(h HoldOrder, q query.Query) (kind string, detail any, err error) {
+	if err := CheckName(h.Name); err != nil {
+		return "", nil, err
+	}
+	if have := s.holds[query.FoldSetName(h.Name)]; have != nil {
+		return "", nil, fmt.Errorf("hold %q of matter %q: %w", have.Name, have.Matter, ErrTaken)
+	}
+	if h.Reason = strings.TrimSpace(h.Reason); h.Reason == "" {
+		return "", nil, fmt.Errorf("hold %q: %w", h.Name, ErrReason)
+	}
+	h.Query = q.String()
+	return record.ActHoldPlace, h, nil
+}
+
+// ApplyHold adds records to a hold in force, those that are not in it yet. Errors: ErrNoHold, ErrReleased, ErrNothing.
+func (s *State) ApplyHold(name string, ids record.IDs) (kind string, detail any, err error) {
+	h, err := s.hold(name)
+	if err != nil {
+		return "", nil, err
+	}
+	if h.Released != nil {
+		return "", nil, fmt.Errorf("%q: %w", h.Name, ErrReleased)
+	}
+	if ids = ids.Minus(h.Members); len(ids) == 0 {
+		return "", nil, fmt.Errorf("hold %q: %w", h.Name, ErrNothing)
+	}
+	return record.ActHoldApply, holdApply{h.Name, ids}, nil
+}
+
+// ReleaseHold ends a hold. Who placed it may release it. With fourEyes it takes two, whoever placed it: the first asks, and the second, who
+// is somebody else, confirms. Errors: ErrNoHold, ErrReleased, ErrReason, ErrAnothers, ErrSecond.
+func (s *State) ReleaseHold(name string, by record.Actor, reason string, fourEyes bool) (kind string, detail any, err error) {
+	h, err := s.hold(name)
+	if err != nil {
+		return "", nil, err
+	}
+	reason = strings.TrimSpace(reason)
+	switch {
+	case h.Released != nil:
+		return "", nil, fmt.Errorf("%q: %w", h.Name, ErrReleased)
+	case reason == "":
+		return "", nil, fmt.Errorf("release of hold %q: %w", h.Name, ErrReason)
+	case !fourEyes && h.By.ID != by.ID:
+		return "", nil, fmt.Errorf("hold %q: %w, %s", h.Name, ErrAnothers, h.By.ID)
+	case fourEyes && h.Asked == nil:
+		return record.ActHoldReleaseAsk, nameOnly{h.Name, reason}, nil
+	case fourEyes && h.Asked.By.ID == by.ID:
+		return "", nil, fmt.Errorf("release of hold %q: %w", h.Name, ErrSecond)
+	}
+	return record.ActHoldRelease, nameOnly{h.Name, reason}, nil
+}
