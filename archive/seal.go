@@ -77,6 +77,28 @@ func monthOf(until time.Time) string {
 	return until.UTC().Format("2006-01")
 }
 
+// endOf gives the end of the month in a pack's key; zero for "never". ok is false where the key has neither.
+func endOf(key string) (until time.Time, ok bool) {
+	month, _, _ := strings.Cut(strings.TrimPrefix(key, "packs/"), "/")
+	if month == "never" {
+		return time.Time{}, true
+	}
+	first, err := time.Parse("2006-01", month)
+	return first.AddDate(0, 1, 0).Add(-time.Second), err == nil
+}
+
+// expiryOf is when an item may expire. A late supplement goes with its record, where that is in a pack already.
+func (a *Archive) expiryOf(it *record.Item) time.Time {
+	if it.Kind == record.KindSupplement {
+		if p, ok, err := a.catalog.find(it.ID, ""); err == nil && ok {
+			if until, ok := endOf(p.Pack); ok && (until.IsZero() || until.After(a.now())) {
+				return until
+			}
+		}
+	}
+	return a.expiry(it)
+}
+
 func (a *Archive) newPack(it *record.Item, until time.Time) (*openPack, error) {
 	base := a.nextBase()
 	f, err := a.fs.Create(base + ".open")

@@ -199,7 +199,7 @@ func droppedFrom(it *record.Item) *record.Item {
 // add writes a record into the open pack of its month. A fault costs the open pack, whose records are taken again. A record that can't be
 // read is told of and set aside; after a fault of the local disk there is a pause.
 func (s *sealer) add(ctx context.Context, it *record.Item) error {
-	until := s.a.expiry(it)
+	until := s.a.expiryOf(it)
 	month := monthOf(until)
 	p, err := s.packFor(ctx, it, month, until)
 	if err == nil {

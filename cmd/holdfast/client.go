@@ -45,7 +45,7 @@ func connect(ctx context.Context, cfg *config) (*client, error) {
 	}
 	n.start()
 	l := newPipeListener()
-	srv := serveSocket(l, n.services(), queueAt(n))
+	srv := serveSocket(l, n, queueAt(n))
 	c := &client{http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
 	}}}

@@ -109,7 +109,7 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.http = append(s.http, serveSocket(socket, n.services(), queueOf(n, s.queue)))
+	s.http = append(s.http, serveSocket(socket, n, queueOf(n, s.queue)))
 	s.queue.start() // behind the listeners: one of them may be a destination
 	if !n.archive.Readable() {
 		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")

@@ -38,11 +38,14 @@ type node struct {
 	audit   *audit.Log
 	index   *liveIndex
 	search  *search.Service
+	book    *audit.Book // the acts of all nodes
+	rules   *retention.State
 
-	drain  chan struct{}  // closed: archive what has settled, then end
-	cancel func()         // ends archive and index
-	done   sync.WaitGroup // of the archive
-	failed chan error     // the first fault that this node can't go on with
+	drain    chan struct{}  // closed: archive what has settled, then end
+	cancel   func()         // ends archive and index
+	archived sync.WaitGroup // of the archive
+	done     sync.WaitGroup // of what follows the acts
+	failed   chan error     // the first fault that this node can't go on with
 }
 
 // openNode opens an archive that exists. Errors name what is missing: nothing is made but what can be made again.
@@ -72,13 +75,17 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.rules = retention.NewState(policies, parseRule)
 	n.archive, err = archive.Open(ctx, archive.Options{
 		Config: cfg.Archive, Store: n.store, Keys: keys, DataDir: cfg.DataDir, Log: n.log.With("part", "archive"), Registry: n.reg, Now: time.Now,
-		Expiry: func(it *record.Item) time.Time { return policies.Expiry(it, time.Now()) },
+		Expiry: n.expiry,
 		Keep:   keepRefused(cfg.Listeners),
 		Busy:   n.mail.busy,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := n.openBook(ctx); err != nil {
 		return nil, err
 	}
 	first, err := n.archive.NextSequence()
@@ -144,12 +151,13 @@ func (m *mailbox) busy() bool { return time.Since(time.Unix(0, m.last.Load())) <
 func (n *node) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.done.Go(func() {
+	n.archived.Go(func() {
 		if err := n.archive.Run(ctx, custody{n.spool.Tail(), n.spool}, n.drain); err != nil && ctx.Err() == nil {
 			n.fail(fmt.Errorf("archive: %w", err))
 		}
 	})
 	n.index.start(ctx)
+	n.done.Go(func() { n.followActs(ctx) })
 }
 
 func (n *node) fail(err error) {
@@ -177,7 +185,7 @@ func (n *node) stop(ctx context.Context) error {
 	close(n.drain)
 	giveUp := context.AfterFunc(ctx, n.cancel)
 	defer giveUp()
-	n.done.Wait()
+	n.archived.Wait()
 	settle, cancel := ctx, func() {}
 	if left, _ := n.spool.Pending(); left > 0 { // what could not be archived may never come into the index
 		settle, cancel = context.WithTimeout(ctx, graceIndex)
@@ -187,6 +195,7 @@ func (n *node) stop(ctx context.Context) error {
 		n.log.Warn("the index goes on with the next start", "err", err)
 	}
 	n.cancel()
+	n.done.Wait()
 	return n.close(ctx)
 }
 
@@ -198,6 +207,9 @@ func (n *node) close(ctx context.Context) error {
 	}
 	if n.spool != nil {
 		errs = append(errs, n.spool.Close(ctx))
+	}
+	if n.book != nil {
+		errs = append(errs, n.book.Save())
 	}
 	if n.archive != nil {
 		errs = append(errs, n.archive.Close(ctx))

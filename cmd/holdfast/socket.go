@@ -91,10 +91,11 @@ func (l *socketListener) Close() error {
 }
 
 // serveSocket answers commands until the listener is closed.
-func serveSocket(l net.Listener, s web.Services, q *queueAPI) *http.Server {
+func serveSocket(l net.Listener, n *node, q *queueAPI) *http.Server {
 	api := http.NewServeMux()
-	api.Handle("/", web.API(s, true))
+	api.Handle("/", web.API(n.services(), true))
 	q.routes(api)
+	(&governanceAPI{n}).routes(api)
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			by, _ := r.Context().Value(peerKey{}).(record.Actor)
