@@ -31,6 +31,7 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	tuneProcs()
 	tuneMemory(ctx)
 	root := newRoot()
 	root.SetArgs(args)
