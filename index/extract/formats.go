@@ -25,6 +25,11 @@ var formats []format
 
 func init() {
 	formats = []format{
+		ooxmlFormat,
+		calendarFormat,
+		cardFormat,
+		odfFormat,
+		flatODFFormat,
 		zipFormat,
 		textFormat,
 	}
