@@ -19,18 +19,18 @@ var (
 const textLimit = 2 << 20
 
 // documentOf makes the document of a message or of the envelope of one. There always is one: what could not be read or parsed is missing
-// from it, it is marked Partial, and the error says why: errBody, errParse.
-func documentOf(it *record.Item) (*document.Document, error) {
+// from it, it is marked Partial, and the error says why: errBody, errParse. own are our domains.
+func documentOf(it *record.Item, own []string) (*document.Document, error) {
 	if it.Envelope == nil {
 		return &document.Document{ID: it.ID, Received: it.ID.Time(), Partial: true, HeaderPartial: true, Bare: true}, fmt.Errorf("%w: it has no envelope", errBody)
 	}
-	if it.Body == nil {
-		d := document.FromMessage(it.Envelope, nil)
-		d.Learn(it.Supplements)
-		return d, nil
+	var m *message.Message
+	var err error
+	if it.Body != nil {
+		m, err = parse(it)
 	}
-	m, err := parse(it)
 	d := document.FromMessage(it.Envelope, m)
+	d.Direct(it.Envelope, own)
 	d.Learn(it.Supplements)
 	return d, err
 }

@@ -119,7 +119,7 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 	case err == nil && got.Item == nil: // not wanted: in the index, or nothing for it
 		return nil
 	case err == nil:
-		doc, err = documentOf(got.Item)
+		doc, err = documentOf(got.Item, r.o.Own)
 		if err == nil || !errors.Is(err, errBody) {
 			r.incomplete(e.ID, err)
 			w.add(doc)

@@ -2,9 +2,11 @@ package index
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +44,7 @@ type Options struct {
 	Backend Backend
 	Ledger  Ledger
 	Tail    Tail        // nil: the ledger alone
+	Own     []string    // our domains, folded: document.Direct
 	Busy    func() bool // mail is being accepted: indexing waits a little; nil: never
 	Log     *slog.Logger
 	Metrics *Metrics // nil: none
@@ -66,6 +69,23 @@ const (
 // cursorSpool names the cursor of a node's spool: all sequences up to it are in the index, or hold nothing that could be.
 func cursorSpool(node string) string { return "spool/" + node }
 
+// cursorOwn has a number for the own domains that an index was built with: all of it, from its first document on.
+const cursorOwn = "own-domains"
+
+// OwnDomains says whether an index, whose cursors these are, was built with these own domains. An empty one was.
+func OwnDomains(cursors map[string]uint64, own []string) bool {
+	return len(cursors) == 0 || cursors[cursorOwn] == ownNumber(own)
+}
+
+// ownNumber is 0 without domains, so that an index that never had any need not say so.
+func ownNumber(own []string) uint64 {
+	if len(own) == 0 {
+		return 0
+	}
+	digest := record.Sum([]byte(strings.Join(own, "\n")))
+	return binary.BigEndian.Uint64(digest[:8]) | 1
+}
+
 // Follower feeds a Backend: from the tail of the spool, so that new mail can be found within seconds, and from the ledger what the spool no
 // longer has. Nothing is left out: a record that can't be read has at least a document that says it exists, marked Partial.
 //
@@ -85,6 +105,7 @@ type Follower struct {
 	times   map[string]time.Time // of the last entry done
 	low     uint64               // all sequences up to here are done, as the cursor has it
 	claimed uint64               // low at the start
+	fresh   bool                 // the index was empty at the start
 	done    *roaring64.Bitmap    // sequences that this process has done, or found done
 }
 
@@ -164,8 +185,9 @@ func (f *Follower) load(ctx context.Context) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.low = cursors[cursorSpool(f.o.Node)]
-	f.claimed = f.low
+	f.claimed, f.fresh = f.low, len(cursors) == 0
 	delete(cursors, cursorSpool(f.o.Node))
+	delete(cursors, cursorOwn)
 	f.entries, f.times = cursors, times
 	f.known = true
 	close(f.ready)
@@ -229,6 +251,9 @@ func (f *Follower) applyAll(ctx context.Context) {
 			b := Batch{Documents: w.docs, Through: map[string]uint64{cursorSpool(f.o.Node): low}}
 			if w.log != "" {
 				b.Through[w.log] = w.next
+			}
+			if f.fresh {
+				b.Through[cursorOwn] = ownNumber(f.o.Own)
 			}
 			if !f.retry(ctx, "apply a batch", func() error { return f.o.Backend.Apply(ctx, b) }) {
 				return

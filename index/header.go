@@ -72,8 +72,8 @@ func headerEnd(text []byte) (end int, whole bool) {
 }
 
 // DocumentOf makes the document of a record read whole, as the index has it: for decisions on the record itself. What could not be read is
-// marked in it.
+// marked in it. It has no direction: those who decide may not ask for one.
 func DocumentOf(it *record.Item) *document.Document {
-	d, _ := documentOf(it)
+	d, _ := documentOf(it, nil)
 	return d
 }

@@ -98,6 +98,8 @@ type Service struct {
 	Audit    *audit.Log
 	Progress func(context.Context) []Through // how far the index has come; empty: not known
 	Now      func() time.Time
+
+	Directions bool // own domains are configured: direction: is answered
 }
 
 // Search parses, writes the act, and asks the index. Errors: *syntax.Error, ErrCursor, ErrSort, audit.ErrNotRecorded, index.ErrTooBroad.
@@ -120,7 +122,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location})
+	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location, Directions: s.Directions})
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ func tableMail(t *testing.T) (docs []*document.Document) {
 			t.Fatal(err)
 		}
 		d := document.FromMessage(&env, m)
+		d.Direct(&env, []string{"acme.example"})
 		if text := files[fmt.Sprint(n, ".supplements.json")]; text != nil {
 			var learnt []record.SupplementDoc
 			if err := json.Unmarshal(text, &learnt); err != nil {
@@ -101,7 +102,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := syntax.Env{Now: time.Date(2026, 4, 1, 18, 0, 0, 0, paris), Location: paris, Joins: true}
+	env := syntax.Env{Now: time.Date(2026, 4, 1, 18, 0, 0, 0, paris), Location: paris, Joins: true, Directions: true}
 	sets := tableSets(docs)
 	data, err := os.ReadFile("testdata/queries.txt")
 	if err != nil {

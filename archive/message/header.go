@@ -47,6 +47,9 @@ func (h Header) Values(name string) []string {
 	return list
 }
 
+// Text gives one field as Get does.
+func (h Header) Text(f Field) string { return h.text(unfold(f.Raw)) }
+
 // Subject is Get("Subject").
 func (h Header) Subject() string { return h.Get("Subject") }
 

@@ -105,6 +105,7 @@ var defaults = map[string]any{
 	"archive.seal_size":     "16MiB",
 	"index.backend":         "bleve",
 	"index.dir":             "",
+	"index.own_domains":     []string{},
 	"web.address":           "127.0.0.1:8080",
 	"retention.default":     "7y",
 	"retention.schedule":    "0 3 * * *",

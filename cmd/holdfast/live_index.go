@@ -25,6 +25,7 @@ import (
 type liveIndex struct {
 	gens    *index.Generations
 	node    string
+	own     []string // our domains
 	archive *archive.Archive
 	spool   *spool.Spool
 	busy    func() bool // mail is coming in: indexing yields to it
@@ -33,6 +34,7 @@ type liveIndex struct {
 
 	rebuilding sync.Mutex // held for as long as a rebuild runs
 	repairing  atomic.Bool
+	outdated   bool // the one in force at the start was built with other own domains
 
 	mu  sync.RWMutex // held for reading while the one in force is used
 	now *generation
@@ -55,7 +57,7 @@ func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool
 	if err != nil {
 		return nil, err
 	}
-	l := &liveIndex{gens: gens, node: node, archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg)}
+	l := &liveIndex{gens: gens, node: node, own: cfg.Own(), archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg)}
 	dir, err := gens.Current()
 	if err != nil {
 		return nil, err
@@ -86,8 +88,9 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
+	l.outdated = !index.OwnDomains(cursors, l.own)
 	f := index.New(index.Options{
-		Node: l.node, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
+		Node: l.node, Own: l.own, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
 		Tail: indexTail{l.spool.Tail(), l.spool, l.archive},
 	})
 	g := &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}
@@ -146,12 +149,16 @@ func (w *watched) watch(err error) error {
 
 // repair builds a damaged index again in the background; what can be answered by the old one still is.
 func (l *liveIndex) repair(err error) {
+	l.renew(func() { l.log.Error("index is damaged and is built again", "err", err) })
+}
+
+func (l *liveIndex) renew(say func()) {
 	go func() {
 		if !l.repairing.CompareAndSwap(false, true) {
 			return
 		}
 		defer l.repairing.Store(false)
-		l.log.Error("index is damaged and is built again", "err", err)
+		say()
 		l.current().fresh.Store(false) // it will not be whole by waiting
 		if err := l.rebuild(l.ctx, func(uint64, uint64) {}); err != nil {
 			l.log.Error("index not built again", "err", err)
@@ -183,6 +190,9 @@ func (g *generation) close() error {
 func (l *liveIndex) start(ctx context.Context) {
 	l.ctx = ctx
 	l.now.start(ctx)
+	if l.outdated {
+		l.renew(func() { l.log.Info("index is built again: index.own_domains has changed") })
+	}
 }
 
 // close waits for a rebuild, which ends with what feeds it, and lets none begin afterwards.

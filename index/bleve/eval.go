@@ -67,7 +67,7 @@ func (e *evaluator) eval(q query.Query, within *roaring.Bitmap, maybe bool) (*ro
 		hits, err = e.found(hits, err, exactPartial, !maybe)
 		return e.complement(hits), err
 	case query.MessageID:
-		hits, err := e.term(fieldExact, string(exactMessageID)+q.Value)
+		hits, err := e.messageID(q)
 		return e.found(hits, err, exactHeader, maybe)
 	case query.Fact:
 		hits, err := e.fact(q)
@@ -128,6 +128,9 @@ func textGap(f query.Field) byte {
 	if f == query.Subject {
 		return exactSubject
 	}
+	if _, ok := f.Header(); ok {
+		return exactHeader
+	}
 	return exactPartial
 }
 
@@ -142,12 +145,20 @@ func factGap(f document.FactField) byte {
 	switch f {
 	case document.FileType:
 		return exactPartial
-	case document.List, document.Importance, document.Thread:
+	case document.List, document.Importance, document.Thread, document.Direction:
 		return exactHeader
 	case document.Outcome:
 		return exactOpen
 	}
 	return exactBare
+}
+
+func (e *evaluator) messageID(q query.MessageID) (*roaring.Bitmap, error) {
+	term := string(exactMessageID) + q.Value
+	if q.Prefix {
+		return e.prefix(fieldExact, term, q.String())
+	}
+	return e.term(fieldExact, term)
 }
 
 // fact gives the documents with a fact in a range.
@@ -325,12 +336,29 @@ func (e *evaluator) or(n int, eval func(i int) (*roaring.Bitmap, error)) (*roari
 	return hits, nil
 }
 
-var textFields = map[query.Field][]fieldNo{
-	query.Anywhere:       {fieldSubject, fieldBody, fieldAttachment, fieldAttachmentText},
-	query.Subject:        {fieldSubject},
-	query.Body:           {fieldBody},
-	query.Attachment:     {fieldAttachment},
-	query.AttachmentText: {fieldAttachmentText},
+// source is where the words of a text stand: a field on disk, and what its terms begin with.
+type source struct {
+	no   fieldNo
+	lead string
+}
+
+// String names it in errors and as a key.
+func (s source) String() string { return fieldNames[s.no] + " " + s.lead }
+
+var textSources = map[query.Field][]source{
+	query.Anywhere:       {{no: fieldSubject}, {no: fieldBody}, {no: fieldAttachment}, {no: fieldAttachmentText}},
+	query.Subject:        {{no: fieldSubject}},
+	query.Body:           {{no: fieldBody}},
+	query.Attachment:     {{no: fieldAttachment}},
+	query.AttachmentText: {{no: fieldAttachmentText}},
+}
+
+// sourcesOf gives the sources of a text field; none for what is no such field.
+func sourcesOf(f query.Field) []source {
+	if name, ok := f.Header(); ok {
+		return []source{{fieldHeader, headerLead(name)}}
+	}
+	return textSources[f]
 }
 
 func (e *evaluator) address(q query.Address) (*roaring.Bitmap, error) {
@@ -356,7 +384,7 @@ var addressFields = map[query.Field][]fieldNo{
 	query.EnvFrom:      {fieldEnvFrom},
 	query.Rcpt:         {fieldRcpt},
 	query.Recipients:   {fieldTo, fieldCc, fieldBcc, fieldRcpt},
-	query.Participants: {fieldFrom, fieldTo, fieldCc, fieldBcc, fieldEnvFrom, fieldRcpt},
+	query.Participants: {fieldFrom, fieldTo, fieldCc, fieldBcc, fieldOthers, fieldEnvFrom, fieldRcpt},
 }
 
 var addressKinds = map[query.AddressPart]string{

@@ -33,7 +33,7 @@ func newExpansions() *expansions { return &expansions{known: map[string]*expansi
 
 type expansion struct {
 	words map[string]struct{}
-	each  func(e *evaluator, fn func(no fieldNo, term string) error) error // all of one segment
+	each  func(e *evaluator, fn func(term string) error) error // all of one segment
 }
 
 // tooWide stops a search at a wildcard.
@@ -45,7 +45,7 @@ type tooWide struct {
 func (t *tooWide) Error() string { return t.typed + " stands for too many words" }
 
 // note counts a word.
-func (x *expansions) note(typed, term string, each func(*evaluator, func(fieldNo, string) error) error) error {
+func (x *expansions) note(typed, term string, each func(*evaluator, func(string) error) error) error {
 	found := x.known[typed]
 	if found == nil {
 		found = &expansion{map[string]struct{}{}, each}
@@ -69,10 +69,8 @@ func (x *expansions) note(typed, term string, each func(*evaluator, func(fieldNo
 func (e *evaluator) prefix(no fieldNo, prefix, typed string) (*roaring.Bitmap, error) {
 	hits := roaring.New()
 	var list segment.PostingsList
-	each := func(e *evaluator, fn func(fieldNo, string) error) error {
-		return e.words(no, prefix, nil, func(term string) error { return fn(no, term) })
-	}
-	err := each(e, func(no fieldNo, term string) (err error) {
+	each := func(e *evaluator, fn func(string) error) error { return e.words(source{no: no}, prefix, nil, fn) }
+	err := each(e, func(term string) (err error) {
 		if err = e.wide.note(typed, term, each); err != nil {
 			return err
 		}
@@ -85,22 +83,22 @@ func (e *evaluator) prefix(no fieldNo, prefix, typed string) (*roaring.Bitmap, e
 }
 
 // expand gives the words of a field that a text's one word stands for.
-func (e *evaluator) expand(no fieldNo, q query.Text, x *query.Expansion) (terms []string, err error) {
+func (e *evaluator) expand(src source, q query.Text, x *query.Expansion) (terms []string, err error) {
 	typed := q.String()
-	key := fieldNames[no] + " " + typed
+	key := src.String() + " " + typed
 	if terms, ok := e.expanded[key]; ok {
 		return terms, nil
 	}
-	fields := textFields[q.Field]
-	each := func(e *evaluator, fn func(fieldNo, string) error) error {
-		for _, no := range fields {
-			if err := e.matching(no, x, func(term string) error { return fn(no, term) }); err != nil {
+	all := sourcesOf(q.Field)
+	each := func(e *evaluator, fn func(string) error) error {
+		for _, src := range all {
+			if err := e.matching(src, x, fn); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	err = e.matching(no, x, func(term string) error {
+	err = e.matching(src, x, func(term string) error {
 		terms = append(terms, term)
 		return e.wide.note(typed, term, each)
 	})
@@ -115,12 +113,12 @@ func (e *evaluator) expand(no fieldNo, q query.Text, x *query.Expansion) (terms 
 }
 
 // matching calls fn with the terms of a field that a word stands for.
-func (e *evaluator) matching(no fieldNo, x *query.Expansion, fn func(term string) error) error {
+func (e *evaluator) matching(src source, x *query.Expansion, fn func(term string) error) error {
 	var a segment.Automaton
-	if x.Fuzzy != "" {
+	if x.Fuzzy != "" && src.lead == "" { // it reads terms from their start
 		a = newFuzzy(x.Fuzzy)
 	}
-	return e.words(no, x.Lead, a, func(term string) error {
+	return e.words(src, x.Lead, a, func(term string) error {
 		if !x.Match(term) {
 			return nil
 		}
@@ -128,12 +126,13 @@ func (e *evaluator) matching(no fieldNo, x *query.Expansion, fn func(term string
 	})
 }
 
-// words calls fn with the terms of a field that begin so, and that an automaton lets through if there is one, until it gives an error.
-func (e *evaluator) words(no fieldNo, prefix string, a segment.Automaton, fn func(string) error) error {
+// words calls fn with the words of a source that begin so, and that an automaton lets through if there is one, until it gives an error.
+func (e *evaluator) words(src source, prefix string, a segment.Automaton, fn func(string) error) error {
+	from, before := []byte(src.lead+prefix), after([]byte(src.lead+prefix))
 	if prefix == "" {
-		return e.terms(no, []byte{1}, nil, a, fn) // behind the variants
+		from = append(from, 1) // behind the variants
 	}
-	return e.terms(no, []byte(prefix), after([]byte(prefix)), a, fn)
+	return e.terms(src.no, from, before, a, func(term string) error { return fn(term[len(src.lead):]) })
 }
 
 // terms calls fn with the terms of a field from one up to before another (nil: to the end), as words does.
@@ -181,7 +180,7 @@ var errEnough = errors.New("enough")
 
 // count adds the words of one segment that a wildcard stands for, up to maxCounted.
 func (e *evaluator) count(x *expansion, words map[string]struct{}) error {
-	return x.each(e, func(_ fieldNo, term string) error {
+	return x.each(e, func(term string) error {
 		if words[term] = struct{}{}; len(words) > maxCounted {
 			return errEnough
 		}
@@ -190,8 +189,8 @@ func (e *evaluator) count(x *expansion, words map[string]struct{}) error {
 }
 
 // variants gives the terms of the exact forms of a word that have something that the word has not.
-func (e *evaluator) variants(no fieldNo, word string) (terms []string, err error) {
-	err = e.words(no, document.VariantsOf(word), nil, func(term string) error {
+func (e *evaluator) variants(src source, word string) (terms []string, err error) {
+	err = e.words(src, document.VariantsOf(word), nil, func(term string) error {
 		terms = append(terms, term)
 		return nil
 	})

@@ -23,8 +23,10 @@ const (
 	fieldTo
 	fieldCc
 	fieldBcc
+	fieldOthers // addresses: Sender, Reply-To and the Resent- fields
 	fieldEnvFrom
 	fieldRcpt
+	fieldHeader
 	fieldCount
 )
 
@@ -32,7 +34,8 @@ const (
 var fieldNames = [fieldCount]string{
 	fieldID: "_id", fieldHit: "hit", fieldKeys: "keys", fieldExact: "exact",
 	fieldSubject: "subject", fieldBody: "body", fieldAttachment: "attachment", fieldAttachmentText: "attachmenttext",
-	fieldFrom: "from", fieldTo: "to", fieldCc: "cc", fieldBcc: "bcc", fieldEnvFrom: "envfrom", fieldRcpt: "rcpt",
+	fieldFrom: "from", fieldTo: "to", fieldCc: "cc", fieldBcc: "bcc", fieldOthers: "others", fieldEnvFrom: "envfrom", fieldRcpt: "rcpt",
+	fieldHeader: "header",
 }
 
 // Kinds of term in fieldExact, the first byte of each.
@@ -64,7 +67,7 @@ func (no fieldNo) options() bleveindex.FieldIndexingOptions {
 		return bleveindex.StoreField
 	case fieldKeys:
 		return bleveindex.IndexField | bleveindex.DocValues
-	case fieldSubject, fieldBody, fieldAttachment, fieldAttachmentText:
+	case fieldSubject, fieldBody, fieldAttachment, fieldAttachmentText, fieldHeader:
 		return bleveindex.IndexField | bleveindex.IncludeTermVectors
 	}
 	return bleveindex.IndexField
@@ -118,6 +121,7 @@ type builder struct {
 	seen  map[string]int32 // by text, the place in words
 	words []word           // the different words of one field
 	order []occurrence     // all of its words, as they stand
+	key   []byte           // of a word behind a lead
 	cut   bool             // some text of the document is missing, or was left out
 
 	freqs  slab[bleveindex.TokenFreq]
@@ -189,11 +193,13 @@ func (b *builder) document(d *document.Document) *doc {
 	f[fieldTo].terms = b.addresses(d.To)
 	f[fieldCc].terms = b.addresses(d.Cc)
 	f[fieldBcc].terms = b.addresses(d.Bcc)
+	f[fieldOthers].terms = b.addresses(d.Others)
 	f[fieldEnvFrom].terms = b.addresses(d.EnvFrom)
 	if d.NullSender {
 		f[fieldEnvFrom].terms = b.terms(string(addressNull))
 	}
 	f[fieldRcpt].terms = b.addresses(d.Rcpt)
+	f[fieldHeader].terms = b.headers(d.Headers)
 	f[fieldExact].terms = b.exact(d, b.cut, subjectCut)
 	f[fieldHit].value = encodeHit(d, b.cut)
 	return out
@@ -247,7 +253,7 @@ func (b *builder) exact(d *document.Document, partial, subjectCut bool) bleveind
 // factKinds are the kinds of the terms in fieldExact that are facts.
 var factKinds = map[document.FactField]byte{
 	document.Client: 'C', document.TLS: 'T', document.Auth: 'U', document.Outcome: 'O', document.SPF: 'S', document.DKIM: 'K', document.DMARC: 'D',
-	document.List: 'L', document.Importance: 'I', document.Thread: 'R', document.FileType: 'F',
+	document.List: 'L', document.Importance: 'I', document.Thread: 'R', document.FileType: 'F', document.Direction: 'V',
 }
 
 func (b *builder) addresses(list []document.Address) bleveindex.TokenFrequencies {
@@ -274,18 +280,40 @@ func (b *builder) addresses(list []document.Address) bleveindex.TokenFrequencies
 // as its position, the distance to each after it as an array position. That takes a fifth of the room of a location each.
 func (b *builder) text(texts ...string) bleveindex.TokenFrequencies {
 	b.words, b.order = b.words[:0], b.order[:0]
+	b.read("", texts)
+	return b.frequencies()
+}
+
+// headers gives the tokens of all fields of a header, each behind the name of its field. Positions count in each name by itself.
+func (b *builder) headers(list []document.Header) bleveindex.TokenFrequencies {
+	b.words, b.order = b.words[:0], b.order[:0]
+	for _, h := range list {
+		b.read(headerLead(h.Name), h.Values)
+	}
+	return b.frequencies()
+}
+
+// headerLead is what the terms of a header's field begin with. No name has a colon.
+func headerLead(name string) string { return name + ":" }
+
+// read adds the tokens of texts, as terms that begin with lead.
+func (b *builder) read(lead string, texts []string) {
 	pos := 1
 	for _, s := range texts {
 		b.tokens = document.Tokens(b.tokens[:0], s)
 		for i := range b.tokens {
 			t := &b.tokens[i]
-			b.add(t.Text, pos+t.Position)
+			b.add(lead, t.Text, pos+t.Position)
 			if t.Marked {
-				b.add(document.Variant(t.Text, document.Exact(s[t.Start:t.End])), pos+t.Position)
+				b.add(lead, document.Variant(t.Text, document.Exact(s[t.Start:t.End])), pos+t.Position)
 			}
 		}
 		pos += len(b.tokens) + attachmentGap
 	}
+}
+
+// frequencies gives what was read.
+func (b *builder) frequencies() bleveindex.TokenFrequencies {
 	if len(b.words) == 0 {
 		return nil
 	}
@@ -318,7 +346,15 @@ func (b *builder) text(texts ...string) bleveindex.TokenFrequencies {
 	return m
 }
 
-func (b *builder) add(text string, pos int) {
+func (b *builder) add(lead, text string, pos int) {
+	if lead != "" {
+		b.key = append(append(b.key[:0], lead...), text...)
+		if i, ok := b.seen[string(b.key)]; ok {
+			text = b.words[i].text
+		} else {
+			text = string(b.key)
+		}
+	}
 	i, ok := b.seen[text]
 	if !ok && len(b.words) == document.MaxWords {
 		b.cut = true

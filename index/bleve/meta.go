@@ -49,7 +49,7 @@ var (
 )
 
 // format is raised when what is on disk changes, terms and the analysis of text included.
-const format = 4
+const format = 5
 
 // lockWait is how long another process may hold the index before Open gives up.
 const lockWait = time.Second

@@ -147,10 +147,10 @@ func verdictOf(q query.Query, d *document.Document) query.Verdict {
 		}
 		return is(q.Has == has, false)
 	case query.MessageID:
-		return is(d.MessageID == q.Value, d.HeaderPartial)
+		return is(d.MessageID == q.Value || q.Prefix && strings.HasPrefix(d.MessageID, q.Value), d.HeaderPartial)
 	case query.Fact:
 		gap := map[document.FactField]bool{
-			document.FileType: d.Partial, document.List: d.HeaderPartial, document.Importance: d.HeaderPartial, document.Thread: d.HeaderPartial,
+			document.FileType: d.Partial, document.List: d.HeaderPartial, document.Importance: d.HeaderPartial, document.Thread: d.HeaderPartial, document.Direction: d.HeaderPartial,
 			document.Outcome: d.OutcomeOpen,
 		}
 		return is(hasFact(q, d), gap[q.Field])
@@ -215,7 +215,7 @@ func (w *world) telemetry(d *document.Document) {
 		}}}})
 	}
 	for _, f := range []document.Fact{{Field: document.SPF, Value: "fail"}, {Field: document.DMARC, Value: "pass"}, {Field: document.Importance, Value: "high"},
-		{Field: document.List, Value: "lists.acme.com"}, {Field: document.Thread, Value: "7@Example.ORG"}, {Field: document.FileType, Value: "pdf"}} {
+		{Field: document.List, Value: "lists.acme.com"}, {Field: document.Thread, Value: "7@Example.ORG"}, {Field: document.FileType, Value: "pdf"}, {Field: document.Direction, Value: document.Inbound}, {Field: document.Direction, Value: document.Internal}} {
 		if w.IntN(4) == 0 && !slices.Contains(d.Facts, f) {
 			d.Facts = append(d.Facts, f)
 		}
@@ -227,12 +227,13 @@ func (w *world) factQuery(known *document.Document) query.Query {
 		return query.Address{Field: query.EnvFrom, Part: query.Null}
 	}
 	q := query.Fact{Op: "=", Field: pick(w, []document.FactField{document.Client, document.TLS, document.Auth, document.Outcome, document.SPF,
-		document.DMARC, document.Importance, document.List, document.Thread, document.FileType})}
+		document.DMARC, document.Importance, document.List, document.Thread, document.FileType, document.Direction})}
 	q.Value = map[document.FactField]string{
 		document.Client: pick(w, []string{"10.0.0.0/8", "10.0.0.0/15", "192.0.2.255", "192.0.2.254/31", "2001:db8::/32", "::/0", "0.0.0.0/0", "10.1.2.3"}),
 		document.TLS:    pick(w, query.TLSVersions), document.Auth: pick(w, []string{"any", "none", "tom", "tom@acme.com"}),
 		document.Outcome: pick(w, []string{"delivered", "refused", "unknown", "5xx", "4xx", "550", "5.1.1"}), document.SPF: "fail", document.DMARC: "pass",
 		document.Importance: "high", document.List: "lists.acme.com", document.Thread: fmt.Sprintf("%d@Example.ORG", w.IntN(9)), document.FileType: "pdf",
+		document.Direction: pick(w, []string{document.Inbound, document.Outbound, document.Internal}),
 	}[q.Field]
 	if q.Field == document.TLS {
 		q.Op = pick(w, []string{"=", "<", "<=", ">", ">="})
@@ -247,7 +248,7 @@ func textVerdict(q query.Query, f query.Field, d *document.Document, unsure bool
 	v := query.No
 	for _, f := range fieldsOf(f) {
 		gap := d.Partial
-		if f == query.Subject {
+		if f == query.Subject || strings.HasPrefix(string(f), "header.") {
 			gap = d.HeaderPartial
 		}
 		here := query.No
@@ -279,6 +280,14 @@ func textsOf(f query.Field, d *document.Document) []string {
 		return []string{d.Body}
 	case query.AttachmentText:
 		return []string{d.AttachmentText}
+	}
+	for _, h := range d.Headers {
+		if strings.EqualFold("header."+h.Name, string(f)) {
+			return h.Values
+		}
+	}
+	if strings.HasPrefix(string(f), "header.") {
+		return nil
 	}
 	var names []string
 	for _, a := range d.Attachments {
@@ -423,7 +432,7 @@ func addressesOf(f query.Field, d *document.Document) []document.Address {
 	case query.Recipients:
 		return slices.Concat(d.To, d.Cc, d.Bcc, d.Rcpt)
 	}
-	return slices.Concat(d.From, d.To, d.Cc, d.Bcc, d.EnvFrom, d.Rcpt)
+	return slices.Concat(d.From, d.To, d.Cc, d.Bcc, d.Others, d.EnvFrom, d.Rcpt)
 }
 
 func hasAddress(a document.Address, q query.Address) bool {
@@ -492,7 +501,7 @@ func (w *world) document() *document.Document {
 		ID: w.id(begun), Received: begun.Add(time.Duration(w.Int64N(int64(36 * time.Hour)))), Size: int64(w.IntN(20)) * 1000,
 		SHA256: record.Sum([]byte{byte(w.IntN(256))}), MessageID: fmt.Sprintf("%d@Example.ORG", w.IntN(50)),
 		Subject: w.text(6), Body: w.text(60),
-		From: some(w, w.people, 1), To: some(w, w.people, 3), Cc: some(w, w.people, 2), Bcc: some(w, w.people, 1), EnvFrom: some(w, w.people, 1),
+		From: some(w, w.people, 1), To: some(w, w.people, 3), Cc: some(w, w.people, 2), Bcc: some(w, w.people, 1), Others: some(w, w.people, 1), EnvFrom: some(w, w.people, 1),
 		Rcpt: some(w, w.people, 4), Partial: w.IntN(10) == 0,
 	}
 	d.HeaderPartial = d.Partial && w.IntN(2) == 0
@@ -507,6 +516,11 @@ func (w *world) document() *document.Document {
 		d.Received = d.Received.Truncate(24 * time.Hour)
 	}
 	d.Report = w.IntN(5) == 0
+	for _, name := range []string{"x-mailer", "x-mail", "received"} {
+		if w.IntN(2) == 0 {
+			d.Headers = append(d.Headers, document.Header{Name: name, Values: []string{w.text(6), w.text(6)}})
+		}
+	}
 	if w.IntN(4) == 0 {
 		d.AttachmentText = w.text(20)
 	}
@@ -561,6 +575,9 @@ func (w *world) query(m model, depth int) query.Query {
 		if known != nil && w.IntN(2) == 0 {
 			return query.MessageID{Value: known.MessageID}
 		}
+		if w.IntN(3) == 0 {
+			return query.MessageID{Value: pick(w, []string{"1", "4", "12@", "7@Example.ORG"}), Prefix: true}
+		}
 		return query.MessageID{Value: fmt.Sprintf("%d@%s", w.IntN(60), pick(w, []string{"Example.ORG", "example.org"}))}
 	}
 	if known != nil && w.IntN(2) == 0 {
@@ -569,7 +586,9 @@ func (w *world) query(m model, depth int) query.Query {
 	return query.SHA256{Digest: record.Sum([]byte{byte(w.IntN(256))})}
 }
 
-var textFieldNames = []query.Field{query.Anywhere, query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText}
+var textFieldNames = []query.Field{
+	query.Anywhere, query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText, query.HeaderField("X-Mailer"), query.HeaderField("received"),
+}
 
 func (w *world) textQuery(known *document.Document) query.Query {
 	if known != nil && w.IntN(4) == 0 {
@@ -620,7 +639,7 @@ func (w *world) neighbours(text string, f query.Field) query.Query {
 func (w *world) wordQuery(known *document.Document, f query.Field) query.Query {
 	text := strings.Join([]string{pick(w, w.vocabulary), pick(w, w.vocabulary), pick(w, w.vocabulary)}, " ")
 	if known != nil && w.IntN(2) == 0 {
-		if known := pick(w, []string{known.Body, known.Subject, known.AttachmentText}); len(document.Tokens(nil, known)) > 1 {
+		if known := pick(w, append(textsOf(f, known), known.Body, known.Subject, known.AttachmentText)); len(document.Tokens(nil, known)) > 1 {
 			text = known
 		}
 	}

@@ -15,12 +15,12 @@ import (
 
 // text gives the documents of within in which a word or a phrase stands.
 func (e *evaluator) text(q query.Text, within *roaring.Bitmap) (*roaring.Bitmap, error) {
-	fields, ok := textFields[q.Field]
-	if !ok || len(q.Tokens) == 0 || q.Form == query.Exact && len(q.Exact) != len(q.Tokens) {
+	from := sourcesOf(q.Field)
+	if len(from) == 0 || len(q.Tokens) == 0 || q.Form == query.Exact && len(q.Exact) != len(q.Tokens) {
 		return nil, fmt.Errorf("text %q in %q: %w", q.Tokens, q.Field, errors.ErrUnsupported)
 	}
-	return e.or(len(fields), func(i int) (*roaring.Bitmap, error) {
-		p, err := e.place(fields[i], q)
+	return e.or(len(from), func(i int) (*roaring.Bitmap, error) {
+		p, err := e.place(from[i], q)
 		if err != nil {
 			return nil, err
 		}
@@ -31,7 +31,7 @@ func (e *evaluator) text(q query.Text, within *roaring.Bitmap) (*roaring.Bitmap,
 		if within != nil {
 			docs.And(within)
 		}
-		return e.look(fields[i], docs, p, func(number uint32) (bool, error) {
+		return e.look(from[i], docs, p, func(number uint32) (bool, error) {
 			found, err := p.at(number)
 			return len(found.Spans) > 0, err
 		})
@@ -40,13 +40,13 @@ func (e *evaluator) text(q query.Text, within *roaring.Bitmap) (*roaring.Bitmap,
 
 // near gives the documents of within that meet a proximity, or with maybe those that may.
 func (e *evaluator) near(q query.Near, within *roaring.Bitmap, maybe bool) (*roaring.Bitmap, error) {
-	fields, ok := textFields[q.Field]
-	if !ok || q.N < 1 || q.N > query.MaxNear || q.Ordered && q.Without {
+	from := sourcesOf(q.Field)
+	if len(from) == 0 || q.N < 1 || q.N > query.MaxNear || q.Ordered && q.Without {
 		return nil, fmt.Errorf("%s in %q: %w", q.Operator(), q.Field, errors.ErrUnsupported)
 	}
-	return e.or(len(fields), func(i int) (*roaring.Bitmap, error) {
-		no := fields[i]
-		p, err := e.nearPlaces(no, q)
+	return e.or(len(from), func(i int) (*roaring.Bitmap, error) {
+		src := from[i]
+		p, err := e.nearPlaces(src, q)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +55,7 @@ func (e *evaluator) near(q query.Near, within *roaring.Bitmap, maybe bool) (*roa
 			docs.And(within)
 		}
 		crowded := roaring.New()
-		hits, err := e.look(no, docs, p, func(number uint32) (bool, error) {
+		hits, err := e.look(src, docs, p, func(number uint32) (bool, error) {
 			yes, enough, err := p.decide(number)
 			if enough {
 				crowded.Add(number)
@@ -70,7 +70,7 @@ func (e *evaluator) near(q query.Near, within *roaring.Bitmap, maybe bool) (*roa
 		}
 		e.crowded.Or(crowded)
 		gap, err := e.gap(textGap(q.Field))
-		if no == fieldSubject && err == nil {
+		if src.no == fieldSubject && err == nil {
 			gap, err = e.gap(exactSubject)
 		}
 		switch {
@@ -87,13 +87,13 @@ func (e *evaluator) near(q query.Near, within *roaring.Bitmap, maybe bool) (*roa
 }
 
 // look takes those of docs that say yes when their positions are read.
-func (e *evaluator) look(no fieldNo, docs *roaring.Bitmap, p places, yes func(number uint32) (bool, error)) (*roaring.Bitmap, error) {
+func (e *evaluator) look(src source, docs *roaring.Bitmap, p places, yes func(number uint32) (bool, error)) (*roaring.Bitmap, error) {
 	hits := roaring.New()
 	if docs.IsEmpty() {
 		return hits, nil
 	}
 	if err := p.open(docs); err != nil {
-		return nil, fmt.Errorf("field %s: %w", fieldNames[no], err)
+		return nil, fmt.Errorf("field %s: %w", src, err)
 	}
 	for n, it := 0, docs.Iterator(); it.HasNext(); n++ {
 		if n%256 == 0 && e.ctx.Err() != nil {
@@ -102,7 +102,7 @@ func (e *evaluator) look(no fieldNo, docs *roaring.Bitmap, p places, yes func(nu
 		number := it.Next()
 		ok, err := yes(number)
 		if err != nil {
-			return nil, fmt.Errorf("field %s: %w: %w", fieldNames[no], err, index.ErrCorrupt)
+			return nil, fmt.Errorf("field %s: %w: %w", src, err, index.ErrCorrupt)
 		}
 		if ok {
 			hits.Add(number)
@@ -124,17 +124,17 @@ type places interface {
 }
 
 // place makes the places of an operand.
-func (e *evaluator) place(no fieldNo, q query.Query) (places, error) {
+func (e *evaluator) place(src source, q query.Query) (places, error) {
 	switch q := q.(type) {
 	case query.Text:
-		return e.textPlaces(no, q)
+		return e.textPlaces(src, q)
 	case query.Near:
-		return e.nearPlaces(no, q)
+		return e.nearPlaces(src, q)
 	case query.Or:
 		list := make([]places, len(q))
 		for i, o := range q {
 			var err error
-			if list[i], err = e.place(no, o); err != nil {
+			if list[i], err = e.place(src, o); err != nil {
 				return nil, err
 			}
 		}
@@ -143,21 +143,21 @@ func (e *evaluator) place(no fieldNo, q query.Query) (places, error) {
 	return nil, fmt.Errorf("%T as an operand of proximity: %w", q, errors.ErrUnsupported)
 }
 
-func (e *evaluator) textPlaces(no fieldNo, q query.Text) (places, error) {
+func (e *evaluator) textPlaces(src source, q query.Text) (places, error) {
 	if x, ok := q.Expansion(); ok {
-		terms, err := e.expand(no, q, &x)
+		terms, err := e.expand(src, q, &x)
 		if err != nil {
 			return nil, err
 		}
-		return e.anyOf(no, terms)
+		return e.anyOf(src, terms)
 	}
 	list := make([]positions, len(q.Tokens))
 	for i, token := range q.Tokens {
 		var err error
 		if q.Form == query.Exact {
-			list[i], err = e.exactly(no, token, q.Exact[i])
+			list[i], err = e.exactly(src, token, q.Exact[i])
 		} else {
-			list[i], err = e.wordPlaces(no, token)
+			list[i], err = e.wordPlaces(src, token)
 		}
 		if err != nil {
 			return nil, err
@@ -183,8 +183,8 @@ type wordPlaces struct {
 	pos    []uint32
 }
 
-func (e *evaluator) wordPlaces(no fieldNo, term string) (*wordPlaces, error) {
-	list, err := e.postings(no, term, nil)
+func (e *evaluator) wordPlaces(src source, term string) (*wordPlaces, error) {
+	list, err := e.postings(src.no, src.lead+term, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -243,19 +243,19 @@ type exactPlaces struct {
 }
 
 // exactly is where a word stands in one exact form.
-func (e *evaluator) exactly(no fieldNo, word, form string) (positions, error) {
+func (e *evaluator) exactly(src source, word, form string) (positions, error) {
 	if form != "" {
-		return e.wordPlaces(no, document.Variant(word, form))
+		return e.wordPlaces(src, document.Variant(word, form))
 	}
-	w, err := e.wordPlaces(no, word)
+	w, err := e.wordPlaces(src, word)
 	if err != nil {
 		return nil, err
 	}
-	terms, err := e.variants(no, word)
+	terms, err := e.variants(src, word)
 	if err != nil || len(terms) == 0 {
 		return w, err
 	}
-	v, err := e.anyOf(no, terms)
+	v, err := e.anyOf(src, terms)
 	return &exactPlaces{word: w, variants: v}, err
 }
 
@@ -323,18 +323,18 @@ func (p *phrasePlaces) at(number uint32) (query.Places, error) {
 // anyPlaces is where one of many terms stands: they are read one after the other, and what was read is kept by document.
 type anyPlaces struct {
 	e     *evaluator
-	no    fieldNo
+	src   source
 	terms []string
 	own   *roaring.Bitmap
 	found map[uint32][]query.Span
 }
 
-func (e *evaluator) anyOf(no fieldNo, terms []string) (*anyPlaces, error) {
-	a := &anyPlaces{e: e, no: no, terms: terms, own: roaring.New()}
+func (e *evaluator) anyOf(src source, terms []string) (*anyPlaces, error) {
+	a := &anyPlaces{e: e, src: src, terms: terms, own: roaring.New()}
 	var list segment.PostingsList
 	for _, term := range terms {
 		var err error
-		if list, err = e.postings(no, term, list); err != nil {
+		if list, err = e.postings(src.no, src.lead+term, list); err != nil {
 			return nil, err
 		}
 		if err := addTo(a.own, list); err != nil {
@@ -350,7 +350,7 @@ func (a *anyPlaces) mustLook() bool        { return false }
 func (a *anyPlaces) open(docs *roaring.Bitmap) error {
 	a.found = map[uint32][]query.Span{}
 	for _, term := range a.terms {
-		w, err := a.e.wordPlaces(a.no, term)
+		w, err := a.e.wordPlaces(a.src, term)
 		if err != nil {
 			return err
 		}
@@ -437,12 +437,12 @@ type nearPlaces struct {
 	spans []query.Span
 }
 
-func (e *evaluator) nearPlaces(no fieldNo, q query.Near) (*nearPlaces, error) {
-	a, err := e.place(no, q.A)
+func (e *evaluator) nearPlaces(src source, q query.Near) (*nearPlaces, error) {
+	a, err := e.place(src, q.A)
 	if err != nil {
 		return nil, err
 	}
-	b, err := e.place(no, q.B)
+	b, err := e.place(src, q.B)
 	if err != nil {
 		return nil, err
 	}

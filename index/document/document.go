@@ -22,8 +22,10 @@ type Document struct {
 	Body      string // text of the body, HTML as text; nested messages and text outside of all parts included
 
 	From, To, Cc, Bcc []Address // of the header
+	Others            []Address // of Sender, Reply-To and the Resent- fields
 	EnvFrom           []Address // none: the null sender, or unknown
 	Rcpt              []Address
+	Headers           []Header // the fields of the header but Subject and those that are Unsearched, each name once
 
 	Attachments    []Attachment
 	Protected      []string // how it is signed or encrypted: message.SMIMESigned …

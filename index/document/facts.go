@@ -28,6 +28,7 @@ const (
 	Importance FactField = "importance"
 	Thread     FactField = "thread"
 	FileType   FactField = "filetype"
+	Direction  FactField = "direction"
 )
 
 // Fact is one value. Values of a field are compared as bytes, so that ranges of them can be asked for.

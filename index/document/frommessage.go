@@ -41,6 +41,10 @@ func FromMessage(env *record.Envelope, msg *message.Message) *Document {
 	d.Protected = msg.Protected
 	d.HeaderPartial = msg.HeaderPartial
 	d.Partial = msg.Partial || msg.Encrypted || msg.HeaderPartial || !env.Report.Covered()
+	for _, name := range others {
+		d.Others = append(d.Others, addresses(h.AddressList(name))...)
+	}
+	d.headers(h)
 	d.messageFacts(msg)
 	return d
 }

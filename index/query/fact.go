@@ -93,7 +93,7 @@ func (m *Matcher) factGap(f document.FactField) bool {
 	switch f {
 	case document.FileType:
 		return m.partial
-	case document.List, document.Importance, document.Thread:
+	case document.List, document.Importance, document.Thread, document.Direction:
 		return m.header
 	case document.Outcome:
 		return m.doc.OutcomeOpen || m.doc.Bare

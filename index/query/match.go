@@ -93,7 +93,7 @@ func (m *Matcher) Match(q Query) Verdict {
 		}
 		return v
 	case MessageID:
-		return verdict(d.MessageID == q.Value, m.header)
+		return verdict(q.matches(d.MessageID), m.header)
 	case Fact:
 		return verdict(q.matches(d), m.factGap(q.Field))
 	case ID:
@@ -148,7 +148,7 @@ func (m *Matcher) address(q Address) bool {
 	case Recipients:
 		lists = [][]document.Address{d.To, d.Cc, d.Bcc, d.Rcpt}
 	case Participants:
-		lists = [][]document.Address{d.From, d.To, d.Cc, d.Bcc, d.EnvFrom, d.Rcpt}
+		lists = [][]document.Address{d.From, d.To, d.Cc, d.Bcc, d.Others, d.EnvFrom, d.Rcpt}
 	}
 	for _, list := range lists {
 		if slices.ContainsFunc(list, q.matches) {
@@ -156,6 +156,10 @@ func (m *Matcher) address(q Address) bool {
 		}
 	}
 	return false
+}
+
+func (q MessageID) matches(id string) bool {
+	return id == q.Value || q.Prefix && strings.HasPrefix(id, q.Value)
 }
 
 func (q Address) matches(a document.Address) bool {
@@ -176,7 +180,9 @@ func (m *Matcher) text(f Field, certain bool, ask func(*text) (yes, enough bool)
 	for _, f := range textsOf(f) {
 		t := m.analysed(f)
 		gap := m.partial
-		if f == Subject {
+		if _, header := f.Header(); header {
+			gap = m.header
+		} else if f == Subject {
 			gap = m.header || t.cut
 		}
 		yes, enough := ask(t)
@@ -230,6 +236,14 @@ func (m *Matcher) analysed(f Field) *text {
 // values are the texts of a field.
 func (m *Matcher) values(f Field) []string {
 	d := m.doc
+	if name, ok := f.Header(); ok {
+		for _, h := range d.Headers {
+			if h.Name == name {
+				return h.Values
+			}
+		}
+		return nil
+	}
 	switch f {
 	case Subject:
 		return []string{d.Subject}

@@ -44,6 +44,20 @@ const (
 	AttachmentText Field = "attachmenttext"
 )
 
+// headerField is what the text fields of the header begin with.
+const headerField = "header."
+
+// HeaderField gives the text field of all fields of a name in the header. Subject has one of its own.
+func HeaderField(name string) Field {
+	if name = strings.ToLower(name); name == string(Subject) {
+		return Subject
+	}
+	return Field(headerField + name)
+}
+
+// Header gives the name of the header's fields that a text field stands for, in lower case; false: for none.
+func (f Field) Header() (name string, ok bool) { return strings.CutPrefix(string(f), headerField) }
+
 // Address fields. From … Bcc are of the header; EnvFrom and Rcpt are the SMTP envelope.
 const (
 	From         Field = "from"
@@ -53,7 +67,7 @@ const (
 	EnvFrom      Field = "envfrom"
 	Rcpt         Field = "rcpt"
 	Recipients   Field = "recipients"   // To, Cc, Bcc, Rcpt
-	Participants Field = "participants" // any address at all
+	Participants Field = "participants" // any address at all: of these, Sender, Reply-To and the Resent- fields too
 )
 
 // Form says how the words of a Text are compared.
@@ -140,8 +154,11 @@ type Fact struct {
 	Value string // in its canonical form, as search/syntax makes it
 }
 
-// MessageID matches the Message-ID header exactly, without its angle brackets.
-type MessageID struct{ Value string }
+// MessageID matches the Message-ID header exactly, without its angle brackets, or with Prefix its beginning.
+type MessageID struct {
+	Value  string
+	Prefix bool
+}
 
 // ID matches one record.
 type ID struct{ ID record.ID }

@@ -63,7 +63,7 @@ func TestString(t *testing.T) {
 		"from:x.y@":                         Address{Field: From, Part: Name, Value: "x.y"},
 		`from:"x? y.z@"`:                    Address{Field: From, Part: Name, Value: "x? y.z"},
 		"hasattachment:false":               Attached{},
-		`msgid:"<x"`:                        MessageID{"<x"},
+		`msgid:"<x"`:                        MessageID{Value: "<x"},
 		"a W/5 (b OR c)":                    Near{N: 5, A: a, B: Or{b, c}},
 		"(a PRE/1 b) NOT W/2 c":             Near{N: 2, Without: true, A: Near{N: 1, Ordered: true, A: a, B: b}, B: c},
 		"NOT (a W/1 b) AND c":               And{Not{Near{N: 1, A: a, B: b}}, c},

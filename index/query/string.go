@@ -200,7 +200,10 @@ func (q Size) String() string {
 func (q Attached) String() string { return "hasattachment:" + strconv.FormatBool(q.Has) }
 
 func (q MessageID) String() string {
-	if Plain(q.Value) {
+	switch {
+	case q.Prefix:
+		return "msgid:" + q.Value + "*"
+	case Plain(q.Value):
 		return "msgid:" + q.Value
 	}
 	return "msgid:" + quote(q.Value)

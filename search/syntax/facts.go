@@ -99,6 +99,7 @@ var results = map[string][]string{
 	"dkim":       {"none", "pass", "fail", "policy", "neutral", "temperror", "permerror"},
 	"dmarc":      {"none", "pass", "fail", "temperror", "permerror"},
 	"importance": {"high", "low"},
+	"direction":  {document.Inbound, document.Outbound, document.Internal},
 }
 
 // resultValue reads one of a few words.
@@ -108,6 +109,14 @@ func (p *parser) resultValue(prop *property, v token) (query.Query, error) {
 		return nil, p.fail(v.span, fmt.Sprintf("%s is never %s", prop.name, v.text), "it is "+strings.Join(results[prop.name], ", "))
 	}
 	return fact(prop, value), nil
+}
+
+// directionValue reads a direction.
+func (p *parser) directionValue(prop *property, v token) (query.Query, error) {
+	if !p.env.Directions {
+		return nil, p.fail(prop.span, "direction can't be told: our own domains are not known", "the configuration names them: index.own_domains")
+	}
+	return p.resultValue(prop, v)
 }
 
 // listValue reads the identifier of a mailing list, or a domain of such.
@@ -131,7 +140,11 @@ func (p *parser) threadValue(prop *property, v token) (query.Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fact(prop, q.(query.MessageID).Value), nil
+	id := q.(query.MessageID)
+	if id.Prefix {
+		return nil, p.fail(span{v.end - 1, v.end}, "a wildcard in a value of thread", "put the Message-ID in quotes if it has a *")
+	}
+	return fact(prop, id.Value), nil
 }
 
 func (p *parser) fileTypeValue(prop *property, v token) (query.Query, error) {

@@ -2,11 +2,11 @@ package syntax
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
 
@@ -64,15 +64,13 @@ var fields = map[string]field{
 	"list":           {read: (*parser).listValue},
 	"thread":         {read: (*parser).threadValue},
 	"filetype":       {read: (*parser).fileTypeValue},
+	"direction":      {read: (*parser).directionValue},
 	"hold":           {read: (*parser).setValue, joined: true},
 	"matter":         {read: (*parser).setValue, joined: true},
 	"tag":            {read: (*parser).setValue, joined: true},
 	"policy":         {read: (*parser).setValue, joined: true},
 	"expires":        {read: (*parser).expiresValue, ordered: true, joined: true},
 }
-
-// laterFields are of the language, but can't be answered yet.
-var laterFields = []string{"direction"}
 
 // otherNames are what other languages call a field of ours.
 var otherNames = map[string]string{
@@ -85,17 +83,21 @@ func (p *parser) known(t token) (*property, error) {
 	name := strings.ToLower(t.text)
 	nameAt := span{t.start, t.start + len(t.text)}
 	f, ok := fields[name]
+	if header, is := strings.CutPrefix(name, "header."); is {
+		if err := p.checkHeader(nameAt, header); err != nil {
+			return nil, err
+		}
+		f, ok = field{read: (*parser).headerValue}, true
+	}
 	switch {
 	case ok && f.joined && p.env.Standing:
 		return nil, p.fail(nameAt, name+" can't be asked by a policy, hold, scope or alert", "these decide on what a message is, not on what was decided of it")
 	case ok && f.joined && !p.env.Joins:
-		return nil, p.fail(nameAt, name+" is "+notYet, "")
+		return nil, p.fail(nameAt, name+" can't be asked here", "there is nothing that has holds, matters, tags or policies")
 	case ok && !f.ordered && t.op != ":" && t.op != "=":
 		return nil, p.fail(t.span, fmt.Sprintf("%s has no order: %s", name, t.op), "write "+name+":value")
 	case ok:
 		return &property{span: t.span, name: name, op: t.op, read: f.read}, nil
-	case slices.Contains(laterFields, name) || strings.HasPrefix(name, "header."):
-		return nil, p.fail(nameAt, name+" is "+notYet, "")
 	}
 	hint := `put the text in quotes if no field is meant`
 	if other := otherNames[name]; other != "" {
@@ -109,6 +111,29 @@ func (p *parser) value(prop *property, v token) (query.Query, error) { return pr
 
 func (p *parser) textValue(prop *property, v token) (query.Query, error) {
 	return p.words(query.Field(prop.name), v)
+}
+
+// checkHeader refuses the names of fields that are not searched.
+func (p *parser) checkHeader(at span, name string) error {
+	switch {
+	case name == "":
+		return p.fail(at, "header. without a name", "header.x-mailer:word")
+	case name == "received":
+		return p.fail(at, "the field received is not searched by its words", "client: asks who handed the message over, received: when")
+	}
+	field, not := document.Unsearched(name)
+	switch {
+	case not && field == "":
+		return p.fail(at, "the field "+name+" is not searched", "it holds nothing that anybody wrote")
+	case not:
+		return p.fail(at, "the field "+name+" is not searched by its words", field+" asks it")
+	}
+	return nil
+}
+
+// headerValue reads words of a field of the header.
+func (p *parser) headerValue(prop *property, v token) (query.Query, error) {
+	return p.words(query.HeaderField(strings.TrimPrefix(prop.name, "header.")), v)
 }
 
 func (p *parser) attachedValue(_ *property, v token) (query.Query, error) {
@@ -129,19 +154,21 @@ func (p *parser) hasValue(_ *property, v token) (query.Query, error) {
 }
 
 func (p *parser) messageIDValue(_ *property, v token) (query.Query, error) {
-	if v.kind == tokenWord {
-		if i := strings.IndexByte(v.text, '*'); i >= 0 {
-			return nil, p.fail(span{v.start + i, v.start + i + 1}, "a wildcard in a Message-ID is "+notYet, "put the Message-ID in quotes if it has a *")
-		}
-	}
 	id := strings.TrimSpace(v.text)
 	for strings.HasPrefix(id, "<") || strings.HasSuffix(id, ">") { // as in the header, and as often as it was wrapped
 		id = strings.TrimSpace(strings.TrimSuffix(strings.TrimPrefix(id, "<"), ">"))
 	}
-	if id == "" {
+	star := strings.IndexByte(id, '*')
+	switch {
+	case id == "":
 		return nil, p.fail(v.span, "an empty Message-ID", "")
+	case v.kind == tokenPhrase || star < 0:
+		return query.MessageID{Value: id}, nil
+	case star == 0 || star < len(id)-1 || !query.Plain(id[:star]):
+		i := strings.IndexByte(v.text, '*')
+		return nil, p.fail(span{v.start + i, v.start + i + 1}, "a wildcard other than at the end of a Message-ID", "put the Message-ID in quotes if it has a *")
 	}
-	return query.MessageID{Value: id}, nil
+	return query.MessageID{Value: id[:star], Prefix: true}, nil
 }
 
 func (p *parser) idValue(_ *property, v token) (query.Query, error) {

@@ -48,8 +48,6 @@ func (l *lexer) fail(at span, msg, hint string) *Error {
 	return &Error{Pos: pos, Len: utf8.RuneCountInString(l.text[at.start:at.end]), Byte: at.start, Msg: msg, Hint: hint}
 }
 
-const notYet = "not yet answered by this version"
-
 // next reads a token. Within field:( … ) in is the field, and a word may have the characters that elsewhere belong to fields.
 func (l *lexer) next(in *property) (token, error) {
 	for l.pos < len(l.text) {

@@ -161,13 +161,16 @@ func (p *parser) nearField(q query.Query, at span, in *property, op token) (quer
 	}
 	if in != nil {
 		if _, ok := fields[in.name]; ok && !textField(in.name) {
-			return "", p.fail(op.span, op.text+" between values of "+in.name, "proximity is of words: in subject, body, attachment, attachmenttext or in no field")
+			return "", p.fail(op.span, op.text+" between values of "+in.name, "proximity is of words: in subject, body, attachment, attachmenttext, header.NAME or in no field")
 		}
 	}
 	return "", p.fail(at, "no operand of "+op.text, "beside it stands a word, a phrase, a wildcard, or several with OR in parentheses")
 }
 
 func textField(name string) bool {
+	if _, ok := query.Field(name).Header(); ok {
+		return true
+	}
 	switch query.Field(name) {
 	case query.Subject, query.Body, query.Attachment, query.AttachmentText:
 		return true

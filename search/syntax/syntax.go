@@ -3,8 +3,6 @@
 // What it promises: nothing is reinterpreted in silence. What can't be answered exactly is refused, with its place in the text and a hint;
 // what could have been meant otherwise comes back with a hint beside the answer. The canonical form of a query (its String) parses back to
 // the same tree, in any time zone.
-//
-// Fields whose data the index does not have yet are known, and refused as not yet answered.
 package syntax
 
 import (
@@ -34,6 +32,8 @@ type Env struct {
 	Location *time.Location // of dates without a zone; nil: UTC
 	// Joins says that whoever asks has the sets of hold, matter, tag, policy and expires (query.Set); otherwise these are refused.
 	Joins bool
+	// Directions says that our own domains are known, which direction: asks; otherwise it is refused.
+	Directions bool
 	// Standing is of policies, holds, scopes and alerts, which mean the same whenever they are asked: nothing relative to the time of asking,
 	// and no Joins.
 	Standing bool

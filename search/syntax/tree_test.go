@@ -26,7 +26,7 @@ func random(t testing.TB) *rand.Rand {
 
 func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
 
-var textFields = []query.Field{query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText}
+var textFields = []query.Field{query.Anywhere, query.Subject, query.Body, query.Attachment, query.AttachmentText, query.HeaderField("X-Mailer"), query.HeaderField("X-Spam-Status")}
 
 var addressFields = []query.Field{
 	query.From, query.To, query.Cc, query.Bcc, query.EnvFrom, query.Rcpt, query.Recipients, query.Participants,
@@ -37,12 +37,12 @@ func leaf(rng *rand.Rand) query.Query {
 	switch rng.IntN(14) {
 	case 13:
 		q := query.Fact{Field: pick(rng, document.Client, document.TLS, document.Auth, document.Outcome, document.SPF, document.DMARC,
-			document.List, document.Importance, document.Thread, document.FileType), Op: "="}
+			document.List, document.Importance, document.Thread, document.FileType, document.Direction), Op: "="}
 		q.Value = map[document.FactField]string{
 			document.Client: pick(rng, "10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1"), document.TLS: pick(rng, query.TLSVersions...),
 			document.Auth: pick(rng, "none", "any", "tom@acme.com", "tom smith"), document.Outcome: pick(rng, "delivered", "5xx", "450", "5.1.1"),
 			document.SPF: "softfail", document.DMARC: "fail", document.List: "a.lists.acme.com", document.Importance: "high",
-			document.Thread: pick(rng, "a@b", "x y@z"), document.FileType: "pdf",
+			document.Thread: pick(rng, "a@b", "x y@z"), document.FileType: "pdf", document.Direction: "inbound",
 		}[q.Field]
 		if q.Field == document.TLS && q.Value != "none" {
 			q.Op = pick(rng, "=", "<", "<=", ">", ">=")
@@ -114,6 +114,9 @@ func leaf(rng *rand.Rand) query.Query {
 	case 6:
 		return query.Attached{Has: rng.IntN(2) == 0}
 	case 7:
+		if rng.IntN(4) == 0 {
+			return query.MessageID{Value: pick(rng, "a", "a@b", "2024.1"), Prefix: true}
+		}
 		return query.MessageID{Value: pick(rng, "a@b", "a.b=c+d$e@host", "a b@c", "*@x", "-1", "a<b", "{x}@y", "~", "A@B")}
 	default:
 		if rng.IntN(2) == 0 {
