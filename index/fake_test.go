@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -44,15 +45,16 @@ type fakeNode struct {
 	entries  []record.Entry
 	items    map[record.ID]*record.Item // as the archive has them
 	damaged  map[record.ID]bool
-	kept     map[record.ID]string // what must be found, and by which subject
-	faults   float64              // how likely a read fails
+	late     map[record.ID][]record.SupplementDoc // that came after the record was archived
+	kept     map[record.ID]string                 // what must be found, and by which subject
+	faults   float64                              // how likely a read fails
 }
 
 func newNode(t *testing.T, seed uint64) *fakeNode {
 	t.Logf("seed %d", seed)
 	n := &fakeNode{
 		t: t, rand: rand.New(rand.NewPCG(seed, 7)), waiting: roaring64.New(), released: map[uint64]bool{}, changed: make(chan struct{}),
-		items: map[record.ID]*record.Item{}, damaged: map[record.ID]bool{}, kept: map[record.ID]string{},
+		items: map[record.ID]*record.Item{}, damaged: map[record.ID]bool{}, late: map[record.ID][]record.SupplementDoc{}, kept: map[record.ID]string{},
 	}
 	n.commit(record.Entry{Kind: record.KindInit})
 	return n
@@ -74,7 +76,7 @@ func (n *fakeNode) accept() *record.Item {
 	text := fmt.Sprintf("Subject: s%d\r\n\r\nbody\r\n", n.seq)
 	it := &record.Item{
 		Kind: record.KindMessage, ID: id, Seq: n.seq,
-		Envelope: &record.Envelope{ID: id, Received: time.Now(), Size: int64(len(text)), SHA256: record.Sum([]byte(text))},
+		Envelope: &record.Envelope{ID: id, Source: record.SourceSMTP, Mode: record.ModeQueue, Received: time.Now(), Size: int64(len(text)), SHA256: record.Sum([]byte(text))},
 	}
 	seq := n.seq
 	it.Body = func() (io.ReadCloser, error) {
@@ -161,7 +163,7 @@ func (n *fakeNode) archive(most int) {
 		n.items[it.ID] = &stored
 		n.commit(e)
 		if it.Kind == record.KindMessage && n.rand.IntN(4) == 0 {
-			n.commit(record.Entry{Kind: record.KindSupplement, ID: it.ID, Name: "delivery-2"})
+			n.learn(it.ID)
 		}
 		if it.Drop != nil {
 			n.waiting.RemoveRange(it.Drop.First, it.Drop.Last+1)
@@ -170,6 +172,29 @@ func (n *fakeNode) archive(most int) {
 		}
 		n.released[key] = true
 	}
+}
+
+// learn commits a supplement with the outcome. mu is held.
+func (n *fakeNode) learn(id record.ID) {
+	name := fmt.Sprint("delivery-", 2+len(n.late[id]))
+	n.late[id] = append(n.late[id], record.SupplementDoc{Supplement: record.Supplement{ID: id, Name: name, Time: time.Now(), Delivery: &record.Delivery{
+		Outcome: record.Refused, Recipients: []record.RecipientDelivery{{Address: "a", Outcome: record.Refused, Code: 550 + len(n.late[id])}},
+	}}})
+	n.commit(record.Entry{Kind: record.KindSupplement, ID: id, Name: name})
+}
+
+func (n *fakeNode) Fetch(_ context.Context, id record.ID) (*archive.Stored, error) {
+	if n.chance(n.faults) {
+		return nil, errTry
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.damaged[id] {
+		return nil, fmt.Errorf("%s: %w", id, archive.ErrAltered)
+	}
+	it := *n.items[id]
+	it.Supplements = append(slices.Clip(it.Supplements), n.late[id]...)
+	return &archive.Stored{Item: &it}, nil
 }
 
 func (n *fakeNode) commit(e record.Entry) {
@@ -207,6 +232,11 @@ func (n *fakeNode) Replay(ctx context.Context, log string, from uint64, want fun
 				n.mu.Lock()
 				it := *n.items[e.ID]
 				damaged := n.damaged[e.ID]
+				for i := range n.late[e.ID] {
+					if s := &n.late[e.ID][i]; s.Name == e.Name {
+						it = record.Item{Kind: e.Kind, ID: e.ID, Supplement: s}
+					}
+				}
 				n.mu.Unlock()
 				switch {
 				case damaged:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive"
@@ -54,7 +55,11 @@ func (r *logReader) follow(ctx context.Context) error {
 	}
 	var asked error
 	want := func(e *record.Entry) bool {
-		if e.Kind != record.KindMessage && e.Kind != record.KindRefused {
+		switch e.Kind {
+		case record.KindSupplement:
+			return true
+		case record.KindMessage, record.KindRefused:
+		default:
 			return false
 		}
 		seq := e.Seq
@@ -98,7 +103,11 @@ func (r *logReader) follow(ctx context.Context) error {
 // take adds an entry to a batch. An error means that it was not added, and is to be read again.
 func (r *logReader) take(ctx context.Context, w *work, got *archive.Replayed) error {
 	e := &got.Entry
-	if err := r.index(ctx, w, got); err != nil {
+	index := r.index
+	if e.Kind == record.KindSupplement {
+		index = r.learn
+	}
+	if err := index(ctx, w, got); err != nil {
 		return err
 	}
 	if r.own && e.Seq > 0 {
@@ -123,6 +132,7 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 		if err == nil || !errors.Is(err, errBody) {
 			r.incomplete(e.ID, err)
 			w.add(doc)
+			w.known[e.ID] = got.Item.Supplements
 			return nil
 		}
 	}
@@ -138,6 +148,54 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 	r.incomplete(e.ID, err)
 	w.add(doc)
 	return nil
+}
+
+// learn indexes a record again with a supplement that came after it: how a delivery ended, in mode queue and with ack: archive.
+func (r *logReader) learn(ctx context.Context, w *work, got *archive.Replayed) error {
+	id, err := got.Entry.ID, got.Err
+	var late *record.SupplementDoc
+	if err == nil && got.Item != nil {
+		if late = got.Item.Supplement; late == nil || late.Delivery == nil && late.Auth == nil {
+			return nil
+		}
+		if known, ok := w.known[id]; ok { // the record is in this very batch
+			w.known[id] = withSupplement(known, late)
+			for _, d := range w.docs {
+				if d.ID == id {
+					d.Learn(w.known[id])
+				}
+			}
+			return nil
+		}
+	}
+	var doc *document.Document
+	if err == nil {
+		var s *archive.Stored
+		if s, err = r.o.Ledger.Fetch(ctx, id); err == nil {
+			s.Item.Supplements = withSupplement(s.Item.Supplements, late)
+			if doc, err = documentOf(s.Item, r.o.Own); !errors.Is(err, errBody) {
+				r.incomplete(id, err)
+				w.add(doc)
+				w.known[id] = s.Item.Supplements
+				return nil
+			}
+		}
+	}
+	if r.maySucceed(got.N, err) {
+		return err
+	}
+	r.log.Warn("a supplement of a record can't be indexed: what the index has of the record stays", "id", id, "supplement", got.Entry.Name, "error", err)
+	return nil
+}
+
+// withSupplement adds one that may be among them already, in the order of their times.
+func withSupplement(known []record.SupplementDoc, late *record.SupplementDoc) []record.SupplementDoc {
+	if late != nil && !slices.ContainsFunc(known, func(s record.SupplementDoc) bool { return s.Name == late.Name }) {
+		known = append(slices.Clip(known), *late)
+	}
+	known = slices.Clone(known)
+	slices.SortStableFunc(known, func(a, b record.SupplementDoc) int { return a.Time.Compare(b.Time) })
+	return known
 }
 
 // maySucceed says whether to read a record again after an error.

@@ -70,6 +70,7 @@ func (f *Follower) take(ctx context.Context, w *work, it *record.Item) {
 		}
 		f.incomplete(it.ID, err)
 		w.add(doc)
+		w.seqOf[it.ID] = it.Seq
 	}
 	w.seqs.Add(it.Seq)
 }

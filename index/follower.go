@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type Ledger interface {
 	Size(log string) uint64
 	// Replay gives the entries from a number on, in order, and the record of those that want accepts.
 	Replay(ctx context.Context, log string, from uint64, want func(*record.Entry) bool) iter.Seq2[archive.Replayed, error]
+	// Fetch gives a record with all supplements that are known of it.
+	Fetch(ctx context.Context, id record.ID) (*archive.Stored, error)
 }
 
 // Tail is what is in local custody. The spool's is one.
@@ -124,17 +127,21 @@ func New(o Options) *Follower {
 // work is a batch: documents, and what is done once they are in the index.
 type work struct {
 	docs   []*document.Document
-	bytes  int               // of text
-	seqs   *roaring64.Bitmap // of this node's spool
-	log    string            // empty: from the spool
-	next   uint64            // entries of log that are done
-	at     time.Time         // of the last of them
+	bytes  int                                  // of text
+	seqs   *roaring64.Bitmap                    // of this node's spool
+	seqOf  map[record.ID]uint64                 // of the documents that came from the spool, their sequences
+	known  map[record.ID][]record.SupplementDoc // of those from the ledger, the supplements that they have learnt
+	log    string                               // empty: from the spool
+	next   uint64                               // entries of log that are done
+	at     time.Time                            // of the last of them
 	source string
 	began  time.Time
 }
 
 func newWork(source string) *work {
-	return &work{seqs: roaring64.New(), source: source, began: time.Now()}
+	return &work{
+		seqs: roaring64.New(), source: source, began: time.Now(), seqOf: map[record.ID]uint64{}, known: map[record.ID][]record.SupplementDoc{},
+	}
 }
 
 func (w *work) add(d *document.Document) {
@@ -246,6 +253,9 @@ func (f *Follower) applyAll(ctx context.Context) {
 			return
 		case w := <-f.work:
 			f.mu.Lock()
+			w.docs = slices.DeleteFunc(w.docs, func(d *document.Document) bool { // the ledger was first, and may know more
+				return f.done.Contains(w.seqOf[d.ID])
+			})
 			low := lowest(f.low, f.done, w.seqs)
 			f.mu.Unlock()
 			b := Batch{Documents: w.docs, Through: map[string]uint64{cursorSpool(f.o.Node): low}}

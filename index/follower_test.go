@@ -3,8 +3,10 @@ package index_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/document"
 )
 
 // run starts a Follower and gives what stops it.
@@ -50,8 +53,17 @@ func settle(t *testing.T, f *index.Follower) {
 func (n *fakeNode) complete(x *fakeIndex) {
 	n.t.Helper()
 	n.mu.Lock()
-	kept := maps.Clone(n.kept)
+	kept, late := maps.Clone(n.kept), maps.Clone(n.late)
+	for id := range n.damaged {
+		delete(late, id)
+	}
 	n.mu.Unlock()
+	for id, list := range late {
+		want := document.Fact{Field: document.Outcome, Value: fmt.Sprint(549 + len(list))}
+		if d := x.document(id); d == nil || d.OutcomeOpen || !slices.Contains(d.Facts, want) {
+			n.t.Errorf("%s: the outcome that came later is not there: %+v", id, d)
+		}
+	}
 	for id, want := range kept {
 		if got, ok := x.subject(id); !ok || got != want {
 			n.t.Errorf("%s: subject %q, %v; want %q", id, got, ok, want)
@@ -129,6 +141,61 @@ func TestWaitsWhileBusyButNotForEver(t *testing.T) {
 		if _, ok := x.subject(it.ID); !ok {
 			t.Error("not indexed for more than two seconds")
 		}
+	})
+}
+
+// TestAnOutcomeThatComesLater is of mode queue and ack: archive: a record is in the index before it is delivered.
+func TestAnOutcomeThatComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 9)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		one, two := n.accept(), n.accept()
+		n.settle(one)
+		n.settle(two)
+		settle(t, f)
+		n.archive(-1)
+		settle(t, f)
+		if d := x.document(one.ID); len(n.late) == 0 && !d.OutcomeOpen {
+			t.Errorf("an outcome that nobody told: %+v", d)
+		}
+		for range 2 { // tried twice
+			n.mu.Lock()
+			n.learn(one.ID)
+			n.mu.Unlock()
+			settle(t, f)
+			n.complete(x)
+		}
+		stop()
+		x2 := newIndex(n) // a rebuild reads record and supplements in one batch
+		f, stop = run(n, x2, func(o *index.Options) { o.Tail = nil })
+		settle(t, f)
+		stop()
+		n.complete(x2)
+		if d := x2.document(one.ID); d.Subject == "" || x2.batches > 1 {
+			t.Errorf("%d batches, %+v", x2.batches, d)
+		}
+	})
+}
+
+// TestTheLedgerIsFirst: what the spool gave earlier, and is applied later, does not replace what the ledger knows since.
+func TestTheLedgerIsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		x := newIndex(n)
+		f, stop := run(n, x, func(o *index.Options) { o.Busy = func() bool { return true } }) // batches wait for a second
+		defer stop()
+		time.Sleep(1400 * time.Millisecond) // the ledger is read at 1.5, the batch of the spool is closed at 1.65
+		it := n.accept()
+		n.settle(it)
+		time.Sleep(50 * time.Millisecond)
+		n.archive(-1)
+		n.mu.Lock()
+		n.learn(it.ID)
+		n.mu.Unlock()
+		settle(t, f)
+		time.Sleep(5 * time.Second) // the batch of the spool is applied
+		n.complete(x)
 	})
 }
 

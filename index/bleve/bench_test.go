@@ -140,6 +140,9 @@ type replayed []*record.Item
 
 func (r replayed) Logs() []string     { return []string{"node-bench"} }
 func (r replayed) Size(string) uint64 { return uint64(len(r)) }
+func (r replayed) Fetch(context.Context, record.ID) (*archive.Stored, error) {
+	return nil, errors.ErrUnsupported
+}
 func (r replayed) Replay(_ context.Context, _ string, from uint64, want func(*record.Entry) bool) iter.Seq2[archive.Replayed, error] {
 	return func(yield func(archive.Replayed, error) bool) {
 		for n := from; n < uint64(len(r)); n++ {

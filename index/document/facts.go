@@ -98,8 +98,11 @@ func (d *Document) envelopeFacts(env *record.Envelope) {
 	}
 }
 
-// Learn adds what supplements tell: all that are known of the record, in order.
+// Learn takes what supplements tell: all that are known of the record, in order. Done again with more, it is as if done with these alone.
 func (d *Document) Learn(supplements []record.SupplementDoc) {
+	d.Facts = slices.DeleteFunc(d.Facts, func(f Fact) bool {
+		return f.Field == Outcome || f.Field == SPF || f.Field == DKIM || f.Field == DMARC
+	})
 	last := map[string]*record.RecipientDelivery{}
 	var final *record.Delivery
 	for i := range supplements {

@@ -219,6 +219,11 @@ func TestQueueBetweenRealServers(t *testing.T) {
 	if len(letters) != each || len(reports) != each { // Postfix makes one message of one with five recipients
 		t.Errorf("%d letters and %d reports are archived", len(letters), len(reports))
 	}
+	for query, want := range map[string]int{"outcome:refused": each, "outcome:delivered": each, "outcome:5xx": each, "NOT outcome:refused": 0} { // of the last supplement
+		if found := h.search("subject:letter (" + query + ")"); len(found) != want {
+			t.Errorf("%s: %d letters of %d", query, len(found), want)
+		}
+	}
 	for _, l := range letters {
 		k := h.record(l.ID)
 		last := 0
