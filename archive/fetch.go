@@ -49,6 +49,20 @@ func (a *Archive) Fetch(ctx context.Context, id record.ID) (*Stored, error) {
 	return s, nil
 }
 
+// Packs gives the keys of the packs that a record is in, with its late supplements; none where this node's log has no such record.
+func (a *Archive) Packs(id record.ID) ([]string, error) {
+	p, ok, err := a.catalog.find(id, "")
+	if err != nil || !ok {
+		return nil, err
+	}
+	late, err := a.catalog.supplements(id)
+	keys := []string{p.Pack}
+	for _, l := range late {
+		keys = append(keys, l.Pack)
+	}
+	return keys, err
+}
+
 // fetchPending looks into local custody. What is committed while we look is in the catalog afterwards.
 func (a *Archive) fetchPending(ctx context.Context, id record.ID) (*Stored, error) {
 	a.mu.Lock()

@@ -53,6 +53,7 @@ type Request struct {
 	Limit  int           // hits wanted; 0: none, count only
 	After  *Cursor       // the page that follows this hit; nil: the first
 	Within time.Duration // the longest it may take; 0: as long as ctx
+	IDs    bool          // hits have ID and Cursor only, which is much faster: for lists of a million
 
 	// Unknown asks for the records of which the query can't say, since some of them could not be read, instead of those that match.
 	Unknown bool

@@ -3,7 +3,6 @@ package retention
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index/query"
@@ -11,25 +10,9 @@ import (
 
 // The functions of this file say what act a wish comes to, on what is in force: its kind and what it says. They change nothing.
 
-// CheckName refuses what can't be the name of a policy, a hold, a matter or a tag: ErrName.
-func CheckName(name string) error {
-	n := 0
-	for i, r := range name {
-		n++
-		letter := unicode.IsLetter(r) || unicode.IsDigit(r) || i > 0 && unicode.IsMark(r)
-		if !letter && (i == 0 || !strings.ContainsRune(" ._-+", r)) {
-			return fmt.Errorf("%q: %w", name, ErrName)
-		}
-	}
-	if n == 0 || n > 64 || strings.TrimSpace(name) != name || query.FoldSetName(name) == "" {
-		return fmt.Errorf("%q: %w", name, ErrName)
-	}
-	return nil
-}
-
-// SetPolicy adds a policy or changes the one of this name. Errors: ErrName, ErrPeriod, ErrStart, ErrReason, ErrNothing.
+// SetPolicy adds a policy or changes the one of this name. Errors: query.ErrSetName, ErrPeriod, ErrStart, ErrReason, ErrNothing.
 func (s *State) SetPolicy(name string, q query.Query, keep, start, reason string) (kind string, detail any, err error) {
-	if err := CheckName(name); err != nil {
+	if err := query.CheckSetName(name); err != nil {
 		return "", nil, err
 	}
 	if query.FoldSetName(name) == DefaultName {
@@ -65,10 +48,10 @@ func (s *State) RemovePolicy(name, reason string) (kind string, detail any, err 
 	return record.ActPolicyRemove, nameOnly{have.Name, reason}, nil
 }
 
-// PlaceHold places a hold. q is what its custodians and its query come to; h has the rest, as it was asked for. Errors: ErrName, ErrTaken,
+// PlaceHold places a hold. q is what its custodians and its query come to; h has the rest, as it was asked for. Errors: query.ErrSetName, ErrTaken,
 // ErrReason. A name that was once a hold's is never another's.
 func (s *State) PlaceHold(h HoldOrder, q query.Query) (kind string, detail any, err error) {
-	if err := CheckName(h.Name); err != nil {
+	if err := query.CheckSetName(h.Name); err != nil {
 		return "", nil, err
 	}
 	if have := s.holds[query.FoldSetName(h.Name)]; have != nil {

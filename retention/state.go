@@ -19,7 +19,6 @@ var (
 	ErrNoPolicy = errors.New("no such policy")
 	ErrNoHold   = errors.New("no such hold")
 	ErrTaken    = errors.New("the name is taken")
-	ErrName     = errors.New("not a name: 1 to 64 letters, digits, blanks and . _ - +, beginning with a letter or digit")
 	ErrReason   = errors.New("a reason is missing")
 	ErrReleased = errors.New("the hold was released already")
 	ErrAnothers = errors.New("the hold was placed by somebody else")

@@ -77,7 +77,7 @@ func TestPoliciesAreSetAndRemoved(t *testing.T) {
 		name, keep, start, reason string
 		want                      error
 	}{
-		{"", "7y", "", "r", ErrName}, {"a/b", "7y", "", "r", ErrName}, {" a", "7y", "", "r", ErrName}, {"Default", "7y", "", "r", ErrTaken},
+		{"", "7y", "", "r", query.ErrSetName}, {"a/b", "7y", "", "r", query.ErrSetName}, {" a", "7y", "", "r", query.ErrSetName}, {"Default", "7y", "", "r", ErrTaken},
 		{"a", "seven", "", "r", ErrPeriod}, {"a", "", "", "r", ErrPeriod}, {"a", "7y", "birth", "r", ErrStart}, {"a", "7y", "", " ", ErrReason},
 	} {
 		if err := set(c.name, c.keep, c.start, c.reason); !errors.Is(err, c.want) {

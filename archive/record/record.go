@@ -213,6 +213,15 @@ const (
 	ActHoldReleaseAsk = "hold-release-ask"
 	ActHoldRelease    = "hold-release"
 
+	ActMatterCreate    = "matter-create"
+	ActMatterMember    = "matter-member"
+	ActMatterCustodian = "matter-custodian"
+	ActMatterSearch    = "matter-search"
+	ActTagAdd          = "tag-add"
+	ActTagRemove       = "tag-remove"
+	ActNoteAdd         = "note-add"
+	ActReview          = "review"
+
 	// What is looked at.
 	ActGovernanceView = "governance-view"
 )

@@ -217,6 +217,10 @@ func (s *search) hits() ([]index.Hit, error) {
 	hits := make([]index.Hit, len(places))
 	for i, p := range places {
 		h := &hits[i]
+		if s.req.IDs {
+			h.ID, h.Cursor = p.id, index.Cursor{Key: p.key, ID: p.id}
+			continue
+		}
 		err := fmt.Errorf("document without a stored hit: %w", index.ErrCorrupt)
 		verr := p.seg.VisitStoredFields(uint64(p.number), func(field string, _ byte, value []byte, _ []uint64) bool {
 			if field == fieldNames[fieldHit] {

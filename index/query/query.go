@@ -6,8 +6,11 @@
 package query
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index/document"
@@ -189,6 +192,25 @@ type Set struct {
 // FoldSetName gives the form in which the names of holds, matters, tags and policies are compared: NFKC, folded case, single blanks.
 func FoldSetName(name string) string {
 	return strings.Join(strings.Fields(document.Exact(name)), " ")
+}
+
+// ErrSetName is returned for text that can't be such a name.
+var ErrSetName = errors.New("not a name: 1 to 64 letters, digits, blanks and . _ - +, beginning with a letter or digit")
+
+// CheckSetName refuses what can't be the name of a hold, matter, tag or policy: ErrSetName.
+func CheckSetName(name string) error {
+	n := 0
+	for i, r := range name {
+		n++
+		letter := unicode.IsLetter(r) || unicode.IsDigit(r) || i > 0 && unicode.IsMark(r)
+		if !letter && (i == 0 || !strings.ContainsRune(" ._-+", r)) {
+			return fmt.Errorf("%q: %w", name, ErrSetName)
+		}
+	}
+	if n == 0 || n > 64 || strings.TrimSpace(name) != name || FoldSetName(name) == "" {
+		return fmt.Errorf("%q: %w", name, ErrSetName)
+	}
+	return nil
 }
 
 // Zone gives t in the zone of its offset, the same for the same offset, so that trees can be compared. It is UTC where the offset is not of
