@@ -99,6 +99,7 @@ type Service struct {
 	Progress func(context.Context) []Through // how far the index has come; empty: not known
 	Now      func() time.Time
 
+	Sets       Sets // nil: hold:, tag:, matter:, policy: and expires: are refused
 	Directions bool // own domains are configured: direction: is answered
 }
 
@@ -122,7 +123,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location, Directions: s.Directions})
+	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location, Directions: s.Directions, Joins: s.Sets != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +137,9 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout, Unknown: r.Unsure}
 	if r.Count {
 		req.Limit = 0
+	}
+	if req.Sets, err = s.sets(ctx, parsed.Query); err != nil {
+		return nil, fmt.Errorf("search: %w", err)
 	}
 	through := s.Progress(ctx) // before the search: what it says is then surely in the answer
 	found, err := s.Index.Search(ctx, req)

@@ -322,7 +322,7 @@ func TestExamplesOfTheManual(t *testing.T) {
 			continue
 		}
 		n++
-		if _, err := syntax.Parse(example, syntax.Env{Now: received, Location: time.UTC}); err != nil {
+		if _, err := syntax.Parse(example, syntax.Env{Now: received, Location: time.UTC, Joins: true, Directions: true}); err != nil {
 			t.Errorf("%s: %v", example, err)
 		}
 	}

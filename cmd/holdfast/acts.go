@@ -2,13 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive/audit"
+	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
+	"github.com/holdfast-archive/holdfast/retention"
+	"github.com/holdfast-archive/holdfast/retention/keeper"
+	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/syntax"
 )
 
@@ -30,7 +37,7 @@ const (
 func (n *node) openBook(ctx context.Context) (err error) {
 	n.book, err = audit.NewBook(audit.BookOptions{
 		Order: n.archive.Acts(), Archive: n.archive.Init().Archive, Node: n.cfg.Node, Path: filepath.Join(n.cfg.DataDir, "acts.json"),
-		Folds: map[string]audit.Fold{"retention": n.rules}, Now: time.Now, Log: n.log.With("part", "acts"),
+		Folds: map[string]audit.Fold{"retention": n.rules, "matters": n.matters}, Now: time.Now, Log: n.log.With("part", "acts"),
 	})
 	if err != nil {
 		return err
@@ -59,4 +66,91 @@ func (n *node) expiry(it *record.Item) time.Time {
 		return p.Expiry(it, nil, time.Now())
 	}
 	return p.Expiry(it, index.HeaderDocument(it), time.Now())
+}
+
+// openKeeper makes what applies holds.
+func (n *node) openKeeper() *keeper.Keeper {
+	o := keeper.Options{Book: n.book, Rules: n.rules, Search: n.index.Search, Packs: n.archive.Packs, Log: n.log.With("part", "holds")}
+	if n.cfg.Archive.Lock() != object.LockNone {
+		o.Flag = n.store.Hold
+	}
+	return keeper.New(o)
+}
+
+// arrive holds what the holds in force match before it can be found.
+func (n *node) arrive(docs []*document.Document, apply func() error) error {
+	return n.keeper.Arrive(docs, apply)
+}
+
+// ruled says what hold:, tag:, matter: and policy: stand for.
+type ruled struct{ *node }
+
+// Set implements search.Sets.
+func (r ruled) Set(ctx context.Context, q query.Set) (ids []record.ID, err error) {
+	switch q.Field {
+	case query.Hold:
+		ids, err = r.keeper.Held(q.Name)
+	case query.Tag:
+		err = r.read(func() (err error) { ids, err = r.matters.Tagged(q.Name); return err })
+	case query.Matter:
+		ids, err = r.matter(q.Name)
+	case query.Policy:
+		ids, err = r.policy(ctx, q.Name)
+	default:
+		err = errors.New("it is not known when each message expires")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %w: %w", q, search.ErrNoSet, err)
+	}
+	return ids, nil
+}
+
+// read asks what is in force.
+func (n *node) read(f func() error) (err error) {
+	if rerr := n.book.Read(func() { err = f() }); rerr != nil {
+		return rerr
+	}
+	return err
+}
+
+// matter gives what is held for a matter, and what somebody there said something of.
+func (r ruled) matter(name string) (ids record.IDs, err error) {
+	var holds []string
+	err = r.read(func() error {
+		m, err := r.matters.Matter(name)
+		if err != nil {
+			return err
+		}
+		ids = m.Records()
+		for _, h := range r.rules.HoldDocs() {
+			if query.FoldSetName(h.Matter) == query.FoldSetName(name) {
+				holds = append(holds, h.Name)
+			}
+		}
+		return nil
+	})
+	for _, h := range holds {
+		if err != nil {
+			break
+		}
+		var held record.IDs
+		held, err = r.keeper.Held(h)
+		ids = ids.Union(held)
+	}
+	return ids, err
+}
+
+// policy gives what a policy keeps: what it matches, and what it might match.
+func (r ruled) policy(ctx context.Context, name string) (record.IDs, error) {
+	for _, p := range r.rules.PoliciesInForce().All() {
+		if query.FoldSetName(p.Name) != name {
+			continue
+		}
+		q := p.Query
+		if q == nil {
+			q = query.All{}
+		}
+		return r.keeper.Find(ctx, index.Request{Query: q}, true)
+	}
+	return nil, fmt.Errorf("%q: %w", name, retention.ErrNoPolicy)
 }

@@ -12,8 +12,10 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/audit"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/query"
 	"github.com/holdfast-archive/holdfast/retention"
 	"github.com/holdfast-archive/holdfast/search"
+	"github.com/holdfast-archive/holdfast/search/matter"
 	"github.com/holdfast-archive/holdfast/search/syntax"
 	"github.com/holdfast-archive/holdfast/web"
 )
@@ -26,6 +28,13 @@ func (a *governanceAPI) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v1/policies", governed(a.setPolicy))
 	mux.HandleFunc("POST /api/v1/policies/remove", governed(a.removePolicy))
 	mux.HandleFunc("GET /api/v1/retention", governed(a.check))
+	mux.HandleFunc("GET /api/v1/holds", governed(a.holds))
+	mux.HandleFunc("POST /api/v1/holds", governed(a.placeHold))
+	mux.HandleFunc("POST /api/v1/holds/release", governed(a.releaseHold))
+	mux.HandleFunc("GET /api/v1/matters", governed(a.listMatters))
+	mux.HandleFunc("GET /api/v1/matters/{name}", governed(a.showMatter))
+	mux.HandleFunc("POST /api/v1/matters", governed(a.createMatter))
+	mux.HandleFunc("POST /api/v1/matters/{name}/{do}", governed(a.changeMatter))
 }
 
 type governor func(r *http.Request, by record.Actor) (answer any, err error)
@@ -49,10 +58,10 @@ var errAsked = errors.New("bad request")
 
 // asked are errors by what they say to the one who asks. Who asks is one of the node's own people: errors are given whole.
 var asked = map[int][]error{
-	http.StatusBadRequest: {errAsked, record.ErrID, retention.ErrName, retention.ErrPeriod, retention.ErrStart, retention.ErrReason, search.ErrCursor},
-	http.StatusNotFound:   {retention.ErrNoPolicy, retention.ErrNoHold, archive.ErrNotFound},
-	http.StatusConflict:   {retention.ErrTaken, retention.ErrNothing, retention.ErrReleased},
-	http.StatusForbidden:  {retention.ErrAnothers, retention.ErrSecond},
+	http.StatusBadRequest: {matter.ErrAddress, matter.ErrReview, matter.ErrText, matter.ErrTooMany, index.ErrTooBroad, search.ErrNoSet, errAsked, record.ErrID, query.ErrSetName, retention.ErrPeriod, retention.ErrStart, retention.ErrReason, search.ErrCursor},
+	http.StatusNotFound:   {matter.ErrNoMatter, matter.ErrNoCustodian, matter.ErrNoTag, matter.ErrNoSearch, retention.ErrNoPolicy, retention.ErrNoHold, archive.ErrNotFound},
+	http.StatusConflict:   {matter.ErrTaken, matter.ErrNothing, matter.ErrStale, matter.ErrLastMember, retention.ErrTaken, retention.ErrNothing, retention.ErrReleased},
+	http.StatusForbidden:  {matter.ErrNotMember, retention.ErrAnothers, retention.ErrSecond},
 
 	http.StatusServiceUnavailable: {audit.ErrNotRecorded, audit.ErrOpen},
 }

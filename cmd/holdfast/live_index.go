@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/bleve"
+	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 	"github.com/holdfast-archive/holdfast/search"
 )
@@ -31,6 +32,7 @@ type liveIndex struct {
 	busy    func() bool // mail is coming in: indexing yields to it
 	log     *slog.Logger
 	metrics *index.Metrics
+	arrive  arrival
 
 	rebuilding sync.Mutex // held for as long as a rebuild runs
 	repairing  atomic.Bool
@@ -52,12 +54,12 @@ type generation struct {
 }
 
 // openIndex opens the index in force. One that is damaged is set aside and made again: it is derived.
-func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, busy func() bool, log *slog.Logger, reg prometheus.Registerer) (*liveIndex, error) {
+func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, busy func() bool, log *slog.Logger, reg prometheus.Registerer, arrive arrival) (*liveIndex, error) {
 	gens, err := index.OpenGenerations(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	l := &liveIndex{gens: gens, node: node, own: cfg.Own(), archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg)}
+	l := &liveIndex{gens: gens, node: node, own: cfg.Own(), archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg), arrive: arrive}
 	dir, err := gens.Current()
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (l *liveIndex) open(dir string) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &watched{Backend: opened, damaged: l.repair}
+	b := &watched{Backend: opened, damaged: l.repair, arrive: l.arrive}
 	cursors, err := opened.Through(context.Background()) // no I/O
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
@@ -125,14 +127,18 @@ func (t indexTail) Next(ctx context.Context) (*record.Item, error) {
 	}
 }
 
-// watched tells of damage that shows when the index is used.
+// arrival is told of documents on their way into the index; apply puts them there.
+type arrival func(docs []*document.Document, apply func() error) error
+
+// watched tells of damage that shows when the index is used, and of what comes into it.
 type watched struct {
 	index.Backend
 	damaged func(error)
+	arrive  arrival
 }
 
 func (w *watched) Apply(ctx context.Context, b index.Batch) error {
-	return w.watch(w.Backend.Apply(ctx, b))
+	return w.watch(w.arrive(b.Documents, func() error { return w.Backend.Apply(ctx, b) }))
 }
 
 func (w *watched) Search(ctx context.Context, r index.Request) (*index.Result, error) {

@@ -21,7 +21,9 @@ import (
 	"github.com/holdfast-archive/holdfast/journal"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 	"github.com/holdfast-archive/holdfast/retention"
+	"github.com/holdfast-archive/holdfast/retention/keeper"
 	"github.com/holdfast-archive/holdfast/search"
+	"github.com/holdfast-archive/holdfast/search/matter"
 	"github.com/holdfast-archive/holdfast/web"
 )
 
@@ -40,6 +42,8 @@ type node struct {
 	search  *search.Service
 	book    *audit.Book // the acts of all nodes
 	rules   *retention.State
+	matters *matter.State
+	keeper  *keeper.Keeper
 
 	drain    chan struct{}  // closed: archive what has settled, then end
 	cancel   func()         // ends archive and index
@@ -75,7 +79,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.rules = retention.NewState(policies, parseRule)
+	n.rules, n.matters = retention.NewState(policies, parseRule), matter.NewState()
 	n.archive, err = archive.Open(ctx, archive.Options{
 		Config: cfg.Archive, Store: n.store, Keys: keys, DataDir: cfg.DataDir, Log: n.log.With("part", "archive"), Registry: n.reg, Now: time.Now,
 		Expiry: n.expiry,
@@ -98,11 +102,12 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	}
 	n.mail.Spool, n.mail.archive = n.spool, n.archive
 	n.audit = audit.New(cfg.Node, n.spool)
-	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg)
+	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg, n.arrive)
 	if err != nil {
 		return nil, err
 	}
-	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Directions: len(n.index.own) > 0}
+	n.keeper = n.openKeeper()
+	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Sets: ruled{n}, Directions: len(n.index.own) > 0}
 	return n, nil
 }
 
@@ -158,6 +163,7 @@ func (n *node) start() {
 	})
 	n.index.start(ctx)
 	n.done.Go(func() { n.followActs(ctx) })
+	n.done.Go(func() { n.keeper.Run(ctx) })
 }
 
 func (n *node) fail(err error) {
@@ -193,6 +199,9 @@ func (n *node) stop(ctx context.Context) error {
 	defer cancel()
 	if err := n.index.settle(settle); err != nil {
 		n.log.Warn("the index goes on with the next start", "err", err)
+	}
+	if err := n.keeper.Flush(ctx); err != nil {
+		n.log.Warn("what is held is written down with the next start", "err", err)
 	}
 	n.cancel()
 	n.done.Wait()
