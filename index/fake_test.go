@@ -392,6 +392,10 @@ func (x *fakeIndex) Search(_ context.Context, r index.Request) (*index.Result, e
 	return &index.Result{}, nil
 }
 
+func (x *fakeIndex) Count(context.Context, index.CountRequest) (*index.Counts, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (x *fakeIndex) Close() error { return nil }
 
 func (x *fakeIndex) document(id record.ID) *document.Document {

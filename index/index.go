@@ -34,6 +34,8 @@ type Backend interface {
 	// Search runs one query. Hits are unique by id, the total is exact. What it sees of a batch that is being applied is open. Errors:
 	// ErrTooBroad, ErrClosed, ErrCorrupt, that of ctx, and context.DeadlineExceeded after Request.Within.
 	Search(ctx context.Context, r Request) (*Result, error)
+	// Count gives how many records match a query, and how they spread. Errors as Search's.
+	Count(ctx context.Context, r CountRequest) (*Counts, error)
 	// Close waits for calls that are under way. A second one is ErrClosed.
 	Close() error
 }
@@ -55,6 +57,8 @@ type Request struct {
 	Within time.Duration // the longest it may take; 0: as long as ctx
 	IDs    bool          // hits have ID and Cursor only, which is much faster: for lists of a million
 
+	// Page asks for the hits alone: the search may end once the page is full, and then Result has no totals.
+	Page bool
 	// Unknown asks for the records of which the query can't say, since some of them could not be read, instead of those that match.
 	Unknown bool
 	// Sets has the records that each query.Set of the query stands for, by its String, in ascending order.
@@ -84,6 +88,7 @@ type Cursor struct {
 type Result struct {
 	Total   uint64 // exact
 	Unknown uint64 // records of which the query can't say: they are not among the Total
+	Counted bool   // false, only with Request.Page: Total and Unknown are of some of the records, and mean nothing
 	Hits    []Hit
 }
 

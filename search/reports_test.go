@@ -2,6 +2,7 @@ package search_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -43,6 +44,10 @@ func (x *reportIndex) Search(_ context.Context, r index.Request) (*index.Result,
 		}
 	}
 	return res, nil
+}
+
+func (x *reportIndex) Count(context.Context, index.CountRequest) (*index.Counts, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func reportHit(n int, messageID, from, subject string, rcpt ...string) index.Hit {

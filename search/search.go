@@ -16,7 +16,6 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/document"
-	"github.com/holdfast-archive/holdfast/search/syntax"
 )
 
 // What callers tell apart with errors.Is; a query that can't be read is a *syntax.Error.
@@ -41,6 +40,7 @@ type Request struct {
 	Sort     index.Sort     // empty: index.ReceivedDesc
 	After    string         // Result.Next of the page before
 	Count    bool           // no hits, the total only
+	Page     bool           // the hits alone, as soon as they are known; Facets gives the totals
 	Unsure   bool           // the records that could not be searched fully, of which the query can't say, instead of those that match
 	Location *time.Location // of dates without a zone; nil: UTC
 }
@@ -49,6 +49,7 @@ type Request struct {
 type Result struct {
 	Query           string    `json:"query"`                        // canonical form: what the machine understood
 	Total           uint64    `json:"total"`                        // records; of reports shown as one, each counts
+	Uncounted       bool      `json:"uncounted,omitempty"`          // of a Page: there are no totals in it
 	NotSearched     uint64    `json:"not_fully_searched,omitempty"` // records of which the query can't say: some of them could not be read
 	CompleteThrough []Through `json:"complete_through"`
 	Hints           []string  `json:"hints"`
@@ -89,6 +90,7 @@ type Report struct {
 // Index answers queries. An index.Backend is one.
 type Index interface {
 	Search(ctx context.Context, r index.Request) (*index.Result, error)
+	Count(ctx context.Context, r index.CountRequest) (*index.Counts, error)
 }
 
 // Service searches and views for people. Safe for concurrent use.
@@ -103,7 +105,7 @@ type Service struct {
 	Directions bool // own domains are configured: direction: is answered
 }
 
-// Search parses, writes the act, and asks the index. Errors: *syntax.Error, ErrCursor, ErrSort, audit.ErrNotRecorded, index.ErrTooBroad.
+// Search parses, writes the act, and asks the index. Errors: *syntax.Error, ErrCursor, ErrSort, audit.ErrNotRecorded, index.ErrTooBroad, ErrNoSet.
 func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Result, error) {
 	if r.Sort == "" {
 		r.Sort = index.ReceivedDesc
@@ -123,7 +125,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location, Directions: s.Directions, Joins: s.Sets != nil})
+	parsed, err := s.parse(r.Query, r.Location)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +136,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	}); err != nil {
 		return nil, err
 	}
-	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout, Unknown: r.Unsure}
+	req := index.Request{Query: parsed.Query, Sort: r.Sort, Limit: min(r.Limit, MaxLimit), After: after, Within: Timeout, Unknown: r.Unsure, Page: r.Page && !r.Count}
 	if r.Count {
 		req.Limit = 0
 	}
@@ -147,6 +149,9 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 		return nil, fmt.Errorf("search: %w", err) // without the query, which no log shall have
 	}
 	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: through, Hints: append([]string{}, parsed.Hints...)}
+	if req.Page && !found.Counted {
+		res.Total, res.NotSearched, res.Uncounted = 0, 0, true
+	}
 	if n := len(found.Hits); n > 0 && n == req.Limit {
 		res.Next = formatCursor(found.Hits[n-1].Cursor)
 	}

@@ -39,6 +39,8 @@ type pages struct {
 	t     *testing.T
 	acts  *acts
 	asked []index.Request
+
+	counted []index.CountRequest
 }
 
 func (p *pages) Search(_ context.Context, r index.Request) (*index.Result, error) {
@@ -52,6 +54,16 @@ func (p *pages) Search(_ context.Context, r index.Request) (*index.Result, error
 		res.Hits = append(res.Hits, index.Hit{ID: id, Subject: "s", From: []document.Address{{Name: "N", Address: "a@x.test"}, {Address: "b@x.test"}}, Cursor: index.Cursor{Key: -5, ID: id}})
 	}
 	return res, nil
+}
+
+func (p *pages) Count(_ context.Context, r index.CountRequest) (*index.Counts, error) {
+	if len(p.acts.list) != len(p.counted)+1 {
+		p.t.Errorf("counted with %d acts in custody, after %d", len(p.acts.list), len(p.counted))
+	}
+	p.counted = append(p.counted, r)
+	return &index.Counts{Total: 7, Unknown: 2, Facets: map[index.Facet]index.Spread{
+		index.BySender: {Values: []index.Count{{Value: "a@x.test", N: 4}}, More: 1}, index.ByMonth: {},
+	}}, nil
 }
 
 func service(t *testing.T) (*search.Service, *acts, *pages) {

@@ -8,7 +8,6 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/query"
-	"github.com/holdfast-archive/holdfast/search/syntax"
 )
 
 // ErrNoSet is returned for hold:, tag:, matter:, policy: and expires: where there is nothing of that name, or nobody knows it.
@@ -43,7 +42,7 @@ func (s *Service) sets(ctx context.Context, q query.Query) (sets map[string][]re
 // Ask parses a query of which all records are wanted, such as those to be tagged, and writes the act of the search; the request is then to
 // be put to the index. what says in the act what it is for. Errors as Search's.
 func (s *Service) Ask(ctx context.Context, by record.Actor, r Request, what string) (req index.Request, canonical string, err error) {
-	parsed, err := syntax.Parse(r.Query, syntax.Env{Now: s.Now(), Location: r.Location, Directions: s.Directions, Joins: s.Sets != nil})
+	parsed, err := s.parse(r.Query, r.Location)
 	if err != nil {
 		return index.Request{}, "", err
 	}

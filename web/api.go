@@ -22,6 +22,7 @@ import (
 // *search.Service is one. Safe for concurrent use.
 type Searcher interface {
 	Search(ctx context.Context, by record.Actor, r search.Request) (*search.Result, error)
+	Facets(ctx context.Context, by record.Actor, r search.FacetRequest) (*search.Facets, error)
 	View(ctx context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error)
 	Proof(ctx context.Context, by record.Actor, id record.ID) ([]byte, error)
 }
@@ -83,6 +84,7 @@ type api struct {
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/search", a.search)
+	mux.HandleFunc("GET /api/v1/facets", a.facets)
 	mux.HandleFunc("GET /api/v1/records/{id}", a.envelope)
 	mux.HandleFunc("GET /api/v1/records/{id}/eml", a.eml)
 	mux.HandleFunc("GET /api/v1/records/{id}/inner", a.inner)
@@ -119,6 +121,10 @@ func noRoute(w http.ResponseWriter, r *http.Request) error {
 type noSearch struct{}
 
 func (noSearch) Search(context.Context, record.Actor, search.Request) (*search.Result, error) {
+	return nil, fmt.Errorf("search: %w", errUnavailable)
+}
+
+func (noSearch) Facets(context.Context, record.Actor, search.FacetRequest) (*search.Facets, error) {
 	return nil, fmt.Errorf("search: %w", errUnavailable)
 }
 
@@ -166,17 +172,36 @@ func (a *api) search(w http.ResponseWriter, r *http.Request) {
 	reply(w, res)
 }
 
+// facets reads q, tz, limit (values of each facet) and facet (repeated; none: all but the days) of the URL.
+func (a *api) facets(w http.ResponseWriter, r *http.Request) {
+	req, err := searchRequest(r)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	ask := search.FacetRequest{Query: req.Query, Top: req.Limit, Location: req.Location}
+	for _, f := range r.URL.Query()["facet"] {
+		ask.Facets = append(ask.Facets, index.Facet(f))
+	}
+	res, err := a.Search.Facets(r.Context(), actor(r), ask)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	reply(w, res)
+}
+
 // reply sends JSON.
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v)
 }
 
-// searchRequest reads q, limit, sort, after, count, not_fully_searched and tz of a URL; pages and API share it.
+// searchRequest reads q, limit, sort, after, count, page, not_fully_searched and tz of a URL; pages and API share it.
 func searchRequest(r *http.Request) (search.Request, error) {
 	q := r.URL.Query()
 	req := search.Request{
-		Query: q.Get("q"), Sort: index.Sort(q.Get("sort")), After: q.Get("after"), Count: q.Get("count") == "1", Unsure: q.Get("not_fully_searched") == "1", Location: time.UTC,
+		Query: q.Get("q"), Sort: index.Sort(q.Get("sort")), After: q.Get("after"), Count: q.Get("count") == "1", Page: q.Get("page") == "1", Unsure: q.Get("not_fully_searched") == "1", Location: time.UTC,
 	}
 	if s := q.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)

@@ -39,6 +39,9 @@ func TestJSONKeepsItsForm(t *testing.T) {
 		`"to":["board@acme.example"],"rcpt":["board@acme.example","hidden@elsewhere.example"],"subject":"\u003cscript\u003ealert(\"s\")\u003c/script\u003e","size":84321,`+
 		`"sha256":"`+strings.Repeat("0", 64)+`","attachments":["a.pdf","txt`+"\u202e"+`exe.b"],"pending":true}],"next":"CURSOR"}`)
 	f.result = search.Result{Hits: []search.Hit{}, Hints: []string{}}
+	asJSON(t, ask(h, "/api/v1/facets?q=merger&facet=sender&facet=month&limit=5"), `{"query":"merger","total":0,"complete_through":[],"hints":[],`+
+		`"facets":{"sender":{"values":[{"value":"[sender month] 5","count":3}],"more":1}}}`)
+	asJSON(t, ask(h, "/api/v1/facets?facet=colour"), `{"status":400,"error":"\"colour\": unknown facet"}`)
 	asJSON(t, ask(h, "/api/v1/search?count=1"), `{"query":"","total":0,"complete_through":[],"hints":[],"hits":[]}`)
 	if !f.asked[1].Count {
 		t.Error("count=1 is not handed on")

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/audit"
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/syntax"
 )
@@ -69,6 +70,19 @@ func (f *fakeSearch) Search(_ context.Context, by record.Actor, r search.Request
 		res.Hits = []search.Hit{}
 	}
 	return &res, nil
+}
+
+func (f *fakeSearch) Facets(_ context.Context, by record.Actor, r search.FacetRequest) (*search.Facets, error) {
+	if len(r.Facets) > 0 && r.Facets[0] == "colour" {
+		return nil, fmt.Errorf("%q: %w", r.Facets[0], search.ErrFacet)
+	}
+	if err := f.act(by, "facets "+r.Query); err != nil {
+		return nil, err
+	}
+	return &search.Facets{
+		Query: r.Query, Total: f.result.Total, CompleteThrough: []search.Through{}, Hints: []string{},
+		Facets: map[index.Facet]search.Spread{index.BySender: {Values: []search.Count{{Value: fmt.Sprint(r.Facets, r.Top), N: 3}}, More: 1}},
+	}, nil
 }
 
 func (f *fakeSearch) View(_ context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error) {

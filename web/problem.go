@@ -43,7 +43,7 @@ var (
 )
 
 // asked are the errors whose text says nothing but what the asker sent.
-var asked = []error{record.ErrID, search.ErrCursor, search.ErrSort, search.ErrNoSet, errBadRequest}
+var asked = []error{record.ErrID, search.ErrCursor, search.ErrSort, search.ErrFacet, search.ErrNoSet, errBadRequest}
 
 const hintVerify = "run holdfast verify --full: it names what was altered or is missing"
 

@@ -16,13 +16,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/search"
 )
 
 func searchCommand(o *options) *cobra.Command {
 	var limit int
 	var sort, zone, after string
-	var count, unsure bool
+	var count, page, unsure bool
+	var facets []string
 	cmd := &cobra.Command{
 		Use:   "search [QUERY]",
 		Short: "Find records",
@@ -30,7 +32,8 @@ func searchCommand(o *options) *cobra.Command {
 size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is in the manual. The search is an act in the ledger before it is carried out.`,
 		Example: `  holdfast search 'merger plan'
   holdfast search 'from:acme.example sent:2026-03 hasattachment:yes' --json
-  holdfast search 'subject:"second draft" OR subject:timetable' --count`,
+  holdfast search 'subject:"second draft" OR subject:timetable' --count
+  holdfast search 'subject:merger' --facets sender,month`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(o.config)
@@ -41,15 +44,27 @@ size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is i
 			if err != nil {
 				return err
 			}
-			query := strings.Join(args, " ")
+			query, path := strings.Join(args, " "), "/search"
 			v := url.Values{"q": {query}, "limit": {strconv.Itoa(limit)}, "sort": {sort}, "after": {after}, "tz": {zone}}
 			if count {
 				v.Set("count", "1")
 			}
+			if page {
+				v.Set("page", "1")
+			}
 			if unsure {
 				v.Set("not_fully_searched", "1")
 			}
-			body, err := c.do(cmd.Context(), http.MethodGet, "/search", v, nil)
+			if len(facets) > 0 {
+				path = "/facets"
+				if !cmd.Flags().Changed("limit") {
+					v.Del("limit")
+				}
+				if facets[0] != "all" {
+					v["facet"] = facets
+				}
+			}
+			body, err := c.do(cmd.Context(), http.MethodGet, path, v, nil)
 			if err != nil {
 				var p *problemError
 				if errors.As(err, &p) && p.Pos != nil {
@@ -57,13 +72,19 @@ size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is i
 				}
 				return errors.Join(exitOf(err), c.close())
 			}
-			err = printResult(cmd.OutOrStdout(), body, o.json, count)
+			if path == "/facets" {
+				err = printFacets(cmd.OutOrStdout(), body, o.json)
+			} else {
+				err = printResult(cmd.OutOrStdout(), body, o.json, count)
+			}
 			return errors.Join(err, body.Close(), c.close())
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", search.DefaultLimit, "hits to print")
 	cmd.Flags().StringVar(&sort, "sort", "-received", "order: received, sent or size, with - before it for the largest first")
 	cmd.Flags().BoolVar(&count, "count", false, "print the number of hits only")
+	cmd.Flags().BoolVar(&page, "page", false, "print the hits as soon as they are known, without counting all others")
+	cmd.Flags().StringSliceVar(&facets, "facets", nil, "print how the hits spread: all, or some of sender, domain, recipient, month, day, direction, filetype, spf, dkim, dmarc")
 	cmd.Flags().BoolVar(&unsure, "not-fully-searched", false, "list what the query can't say, since some of it could not be read")
 	cmd.Flags().StringVar(&zone, "tz", "UTC", "time zone of dates in the query")
 	cmd.Flags().StringVar(&after, "after", "", "the page that follows: next of the page before")
@@ -100,24 +121,61 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 	for _, hint := range res.Hints {
 		fmt.Fprintln(w, "hint:", hint)
 	}
-	through := make([]string, len(res.CompleteThrough))
-	for i, c := range res.CompleteThrough {
+	total := fmt.Sprint(res.Total)
+	if res.Uncounted {
+		total = fmt.Sprint(len(res.Hits), " or more")
+	}
+	return printSum(w, total, res.Query, res.NotSearched, res.CompleteThrough)
+}
+
+// printSum prints what is true of all that was found.
+func printSum(w io.Writer, total, read string, unsure uint64, complete []search.Through) error {
+	through := make([]string, len(complete))
+	for i, c := range complete {
 		through[i] = fmt.Sprintf("entry %d of %s", c.Seq, c.Log)
 		if !c.Time.IsZero() {
 			through[i] += c.Time.Local().Format(", 2006-01-02 15:04:05")
 		}
 	}
-	read := res.Query
 	if read == "" {
 		read = "every message"
 	}
-	if n := res.NotSearched; n > 0 {
-		if _, err := fmt.Fprintf(w, "%d not fully searched: some of each could not be read, and what is missing might match (--not-fully-searched)\n", n); err != nil {
+	if unsure > 0 {
+		if _, err := fmt.Fprintf(w, "%d not fully searched: some of each could not be read, and what is missing might match (--not-fully-searched)\n", unsure); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d found, read as: %s; complete through %s\n", res.Total, read, strings.Join(through, "; "))
+	_, err := fmt.Fprintf(w, "%s found, read as: %s; complete through %s\n", total, read, strings.Join(through, "; "))
 	return err
+}
+
+// printFacets prints how hits spread.
+func printFacets(w io.Writer, body io.Reader, asJSON bool) error {
+	if asJSON {
+		_, err := io.Copy(w, body)
+		return err
+	}
+	var res search.Facets
+	if err := json.NewDecoder(body).Decode(&res); err != nil {
+		return err
+	}
+	for _, f := range index.Facets {
+		spread := res.Facets[f]
+		if len(spread.Values) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "%s\n", f)
+		for _, c := range spread.Values {
+			fmt.Fprintf(w, "%12d  %s\n", c.N, short(c.Value, 80))
+		}
+		if spread.More > 0 {
+			fmt.Fprintf(w, "              and %d more\n", spread.More)
+		}
+	}
+	for _, hint := range res.Hints {
+		fmt.Fprintln(w, "hint:", hint)
+	}
+	return printSum(w, fmt.Sprint(res.Total), res.Query, res.NotSearched, res.CompleteThrough)
 }
 
 // short cuts a text for a column, and makes control characters harmless to a terminal.

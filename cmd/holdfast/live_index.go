@@ -146,6 +146,11 @@ func (w *watched) Search(ctx context.Context, r index.Request) (*index.Result, e
 	return res, w.watch(err)
 }
 
+func (w *watched) Count(ctx context.Context, r index.CountRequest) (*index.Counts, error) {
+	c, err := w.Backend.Count(ctx, r)
+	return c, w.watch(err)
+}
+
 func (w *watched) watch(err error) error {
 	if errors.Is(err, index.ErrCorrupt) {
 		w.damaged(err)
@@ -218,6 +223,13 @@ func (l *liveIndex) Search(ctx context.Context, r index.Request) (*index.Result,
 	l.mu.RLock() // so that it isn't closed meanwhile
 	defer l.mu.RUnlock()
 	return l.now.backend.Search(ctx, r)
+}
+
+// Count asks the index in force.
+func (l *liveIndex) Count(ctx context.Context, r index.CountRequest) (*index.Counts, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.now.backend.Count(ctx, r)
 }
 
 // throughTime is how long a search waits at most to be told how far the index has come.

@@ -38,6 +38,8 @@ type Backend struct {
 
 	shardsMu sync.Mutex // guards open
 	open     map[string]*shard
+
+	tallies tallies
 }
 
 var _ index.Backend = (*Backend)(nil)

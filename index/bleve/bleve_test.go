@@ -111,6 +111,7 @@ func TestAgreesWithModel(t *testing.T) {
 			if res := find(t, b, req); res.Unknown != n || uint64(len(res.Hits)) != n {
 				t.Fatalf("round %d, %#v: %d unknown, %d shown, want %d", round, q, res.Unknown, len(res.Hits), n)
 			}
+			m.counts(t, b, index.CountRequest{Query: q, Facets: some(w, index.Facets, 6), Top: w.IntN(9), Sets: m.sets()}, verdicts)
 			left := 20
 			for id, d := range m {
 				if got := query.Match(q, d); got != verdicts[id] && !hasSet(q) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"runtime/debug"
 	"slices"
@@ -39,7 +40,12 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 	}
 	defer s.close()
 	shards := b.candidates(r)
+	counted := true
 	for _, c := range shards {
+		if r.Page && !s.page.wants(c.shardMeta) {
+			counted = false
+			continue
+		}
 		err := ctx.Err()
 		if err == nil {
 			err = b.searchShard(s, c)
@@ -55,7 +61,7 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 	if err := guard(func() (err error) { hits, err = s.hits(); return err }); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	return &index.Result{Total: s.total, Unknown: s.blank, Hits: hits}, nil
+	return &index.Result{Total: s.total, Unknown: s.blank, Counted: counted, Hits: hits}, nil
 }
 
 // candidate is a shard that may have hits.
@@ -158,6 +164,31 @@ func (s *search) close() {
 // shard searches a snapshot of a shard, which is closed with the search.
 func (s *search) shard(sh *shard, snap *scorch.IndexSnapshot, countOnly bool) error {
 	s.snaps = append(s.snaps, snap)
+	return s.segments(sh, snap, func(e *evaluator, _ uint64, hits, unknown *roaring.Bitmap) error {
+		s.total += hits.GetCardinality()
+		s.blank += unknown.GetCardinality()
+		if s.req.Unknown {
+			hits = unknown
+		}
+		if countOnly || hits.IsEmpty() {
+			return nil
+		}
+		list, err := e.keys()
+		if err != nil {
+			return err
+		}
+		for it := hits.Iterator(); it.HasNext(); {
+			n := it.Next()
+			if err := s.page.offer(s.page.key(&list[n]), e.seg, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// segments gives, segment by segment, its id, what matches and of what it is unknown; what is deleted is in neither.
+func (s *search) segments(sh *shard, snap *scorch.IndexSnapshot, each func(e *evaluator, id uint64, hits, unknown *roaring.Bitmap) error) error {
 	parts := snap.Segments()
 	sh.forget(parts)
 	for _, part := range parts {
@@ -174,23 +205,8 @@ func (s *search) shard(sh *shard, snap *scorch.IndexSnapshot, countOnly bool) er
 			hits.AndNot(gone)
 			unknown.AndNot(gone)
 		}
-		s.total += hits.GetCardinality()
-		s.blank += unknown.GetCardinality()
-		if s.req.Unknown {
-			hits = unknown
-		}
-		if countOnly || hits.IsEmpty() {
-			continue
-		}
-		list, err := e.keys()
-		if err != nil {
+		if err := each(&e, id, hits, unknown); err != nil {
 			return err
-		}
-		for it := hits.Iterator(); it.HasNext(); {
-			n := it.Next()
-			if err := s.page.offer(s.page.key(&list[n]), seg, n); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -241,6 +257,11 @@ func (s *search) hits() ([]index.Hit, error) {
 func (s *shard) forget(parts []*scorch.SegmentSnapshot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.facets) > 2*len(crowdFields)*len(parts) {
+		maps.DeleteFunc(s.facets, func(key crowdKey, _ *crowd) bool {
+			return !slices.ContainsFunc(parts, func(p *scorch.SegmentSnapshot) bool { return p.Id() == key.segment })
+		})
+	}
 	if len(s.columns) <= 2*len(parts) {
 		return
 	}

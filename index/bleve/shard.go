@@ -21,7 +21,8 @@ type shard struct {
 	ix   *scorch.Scorch
 
 	mu      sync.Mutex
-	columns map[uint64][]keys // of segments, by their id; a segment never changes
+	columns map[uint64][]keys   // of segments, by their id; a segment never changes
+	facets  map[crowdKey]*crowd // likewise
 
 	health health
 }
@@ -35,7 +36,7 @@ var keyMark = []byte("batch")
 // openShard opens a shard, or makes one. Its mark must be at least what meta says: Bleve begins anew, without an error, where it can't read
 // what is there, and a shard that lost documents must not pass for whole.
 func openShard(dir, name string, queue *bleveindex.AnalysisQueue, mark uint64) (s *shard, err error) {
-	s = &shard{name: name, dir: filepath.Join(dir, name), columns: map[uint64][]keys{}}
+	s = &shard{name: name, dir: filepath.Join(dir, name), columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}}
 	defer func() {
 		if r := recover(); r != nil { // bbolt does, on damage
 			s.health.forget()

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -129,6 +130,10 @@ func (m *mailbox) Search(_ context.Context, _ record.Actor, r search.Request) (*
 		res.Hits, res.Next = res.Hits[:30], "NEXT"
 	}
 	return res, nil
+}
+
+func (m *mailbox) Facets(context.Context, record.Actor, search.FacetRequest) (*search.Facets, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func (m *mailbox) View(_ context.Context, _ record.Actor, id record.ID, what string) (*archive.Stored, error) {
