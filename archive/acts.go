@@ -58,6 +58,7 @@ func (s *Acts) Follow(ctx context.Context, from audit.Cursor) iter.Seq2[audit.Ba
 				yield(audit.Batch{}, err)
 				return
 			}
+			s.list(ctx, c)
 			end := audit.Cursor{N: c.Checkpoint.Size, Root: record.Digest(c.Checkpoint.Root)}
 			if !known {
 				if end != from {
@@ -86,6 +87,29 @@ func (s *Acts) Follow(ctx context.Context, from audit.Cursor) iter.Seq2[audit.Ba
 		if !known && ctx.Err() == nil {
 			yield(audit.Batch{}, fmt.Errorf("%s: %w, up to entry %d: the store was set back", LogActs, audit.ErrCursor, from.N))
 		}
+	}
+}
+
+// list takes a commit into the catalog, with those before it that are missing there, so that an act is found by its id. It is derived:
+// what fails is tried again with the next commit, or the next start.
+func (s *Acts) list(ctx context.Context, c *ledger.Commit) {
+	err := s.a.catalog.addCommit(ctx, LogActs, c)
+	if err == nil {
+		return
+	}
+	cur, err := s.a.catalog.cursor(LogActs)
+	if err == nil {
+		for c, cerr := range s.reader.Commits(ctx, cur.n) {
+			if err = cerr; err == nil {
+				err = s.a.catalog.addCommit(ctx, LogActs, c)
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.a.slog.Warn("acts are not found by their id yet", "err", err)
 	}
 }
 

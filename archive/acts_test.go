@@ -240,6 +240,40 @@ func TestTheSnapshotOfActsIsDerived(t *testing.T) {
 	}
 }
 
+// TestActsAreFoundByTheirID: with their proof, also where the catalog was lost and the snapshot was not, and where another node did them.
+func TestActsAreFoundByTheirID(t *testing.T) {
+	b := newBench(t, false)
+	n := b.actor("n1")
+	var ids []record.ID
+	for range 3 {
+		act, err := n.book.Do(t.Context(), record.Actor{ID: "x"}, func() (string, any, error) { return "count", map[string]any{"n": len(n.fold.list)}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, act.ID)
+	}
+	if err := errors.Join(n.book.Save(), n.archive.Close(t.Context()), os.Remove(filepath.Join(b.dir, "n1", "catalog.db"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{"n1", "n2"} {
+		n := b.actor(node)
+		if err := n.book.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if s, err := n.archive.Fetch(t.Context(), id); err != nil || s.Item.Act == nil || s.Log != archive.LogActs {
+				t.Errorf("%s on %s: %+v, %v", id, node, s, err)
+			}
+			if proof, err := n.archive.Proof(t.Context(), id); err != nil || !strings.Contains(string(proof), archive.LogActs) {
+				t.Errorf("%s on %s: %s, %v", id, node, proof, err)
+			}
+		}
+		if err := n.archive.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestAnActThatCannotBeReadStopsActs: what is in force is then not known, and nothing more is decided on it.
 func TestAnActThatCannotBeReadStopsActs(t *testing.T) {
 	b := newBench(t, false)
@@ -260,5 +294,53 @@ func TestAnActThatCannotBeReadStopsActs(t *testing.T) {
 	}
 	if err := n.book.Read(func() {}); !errors.Is(err, audit.ErrFold) {
 		t.Errorf("%v", err)
+	}
+}
+
+// tagged is a fold of one set of records.
+type tagged struct{ ids record.IDs }
+
+func (f *tagged) Apply(act *record.Act) error {
+	var d struct{ IDs record.IDs }
+	if err := act.Into(&d); err != nil {
+		return err
+	}
+	f.ids = f.ids.Union(d.IDs)
+	return nil
+}
+
+func (f *tagged) Save() (json.RawMessage, error) { return json.Marshal(f.ids) }
+func (f *tagged) Load(json.RawMessage) error     { f.ids = nil; return nil }
+
+// BenchmarkActOfAMillion: one act about a million records, from the wish to where it is in force.
+func BenchmarkActOfAMillion(b *testing.B) {
+	store, dir := new(objecttest.Memory), b.TempDir()
+	_, keys, err := archive.Create(b.Context(), archive.InitOptions{Config: config(), Store: store, KeysDir: filepath.Join(dir, "keys"), Encrypt: true, NoEscrow: true, Now: time.Now()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	a, err := archive.Open(b.Context(), archive.Options{Config: config(), Store: store, Keys: keys, DataDir: filepath.Join(dir, "data"), Now: time.Now,
+		Log: slog.New(slog.DiscardHandler), Expiry: func(*record.Item) time.Time { return time.Time{} }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	list := make([]record.ID, 1_000_000)
+	for i := range list {
+		list[i] = record.NewID(time.UnixMilli(1_700_000_000_000 + int64(i)*40))
+	}
+	ids, fold := record.NewIDs(list), &tagged{}
+	book, err := audit.NewBook(audit.BookOptions{Order: a.Acts(), Archive: a.Init().Archive, Node: "n1", Path: filepath.Join(dir, "acts.json"),
+		Folds: map[string]audit.Fold{"tags": fold}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		_, err := book.Do(b.Context(), record.Actor{ID: "x"}, func() (string, any, error) { return "tag-add", map[string]any{"ids": ids}, nil })
+		if err != nil || len(fold.ids) != len(ids) {
+			b.Fatal(len(fold.ids), err)
+		}
+	}
+	if err := a.Close(context.Background()); err != nil {
+		b.Fatal(err)
 	}
 }

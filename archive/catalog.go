@@ -17,6 +17,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/holdfast-archive/holdfast/archive/ledger"
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
@@ -221,6 +222,15 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 		}
 		return cursors.Put([]byte(log), append(binary.BigEndian.AppendUint64(nil, end), root[:]...))
 	})
+}
+
+// addCommit is add for a commit as the ledger gives it.
+func (c *catalog) addCommit(ctx context.Context, log string, commit *ledger.Commit) error {
+	entries := make([]record.Entry, len(commit.Entries))
+	for i := range commit.Entries {
+		entries[i] = commit.Entries[i].Entry
+	}
+	return c.add(ctx, log, commit.Header.First, entries, commit.Checkpoint.Root)
 }
 
 // account adds to a set the spool sequences that entries account for. It is all runs, so it stays small.

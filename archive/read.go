@@ -202,15 +202,11 @@ func (a *Archive) follow(ctx context.Context, c *catalog, progress func(done, to
 		if err != nil {
 			return err
 		}
-		entries := make([]record.Entry, len(commit.Entries))
-		for i := range commit.Entries {
-			entries[i] = commit.Entries[i].Entry
-		}
-		if err := c.add(ctx, log, commit.Header.First, entries, commit.Checkpoint.Root); err != nil {
+		if err := c.addCommit(ctx, log, commit); err != nil {
 			return err
 		}
 		if progress != nil {
-			progress(commit.Header.First+uint64(len(entries)), total)
+			progress(commit.Checkpoint.Size, total)
 		}
 	}
 	return nil

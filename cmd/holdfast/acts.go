@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/holdfast-archive/holdfast/archive/audit"
 	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -42,6 +44,14 @@ func (n *node) openBook(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "holdfast_acts_known", Help: "1: the acts of all nodes are read, and what is in force is known; 0: no.",
+	}, func() float64 {
+		if n.book.Read(func() {}) != nil {
+			return 0
+		}
+		return 1
+	}))
 	ctx, cancel := context.WithTimeout(ctx, actsAtStart)
 	defer cancel()
 	if err := n.book.Refresh(ctx); err != nil {

@@ -159,19 +159,9 @@ func (k *Keeper) Find(ctx context.Context, r index.Request, unsure bool) (record
 
 // Apply applies a hold in force to all that the index has, on behalf of somebody, and says to how many records more it applies now.
 func (k *Keeper) Apply(ctx context.Context, by record.Actor, name string) (n int, err error) {
-	k.gate.Lock() // what goes into the index from here on is looked at with this hold in force; what went before is found there
-	k.gate.Unlock()
-	var hold *retention.Hold
-	if err := k.o.Book.Read(func() {
-		holds := k.o.Rules.Standing()
-		if i := slices.IndexFunc(holds, func(h retention.Hold) bool { return query.FoldSetName(h.Name) == query.FoldSetName(name) }); i >= 0 {
-			hold = &holds[i]
-		}
-	}); err != nil {
+	hold, err := k.standing(name)
+	if err != nil {
 		return 0, err
-	}
-	if hold == nil {
-		return 0, fmt.Errorf("%q: %w", name, retention.ErrNoHold)
 	}
 	if hold.Query != nil {
 		ids, err := k.Find(ctx, index.Request{Query: hold.Query}, true)
@@ -186,6 +176,23 @@ func (k *Keeper) Apply(ctx context.Context, by record.Actor, name string) (n int
 	defer k.mu.Unlock()
 	k.swept[hold.Name] = true
 	return n, nil
+}
+
+// standing gives a hold in force, with nothing on its way into the index: what goes there from here on is looked at with this hold in
+// force, and what went before is found there.
+func (k *Keeper) standing(name string) (*retention.Hold, error) {
+	k.gate.Lock()
+	defer k.gate.Unlock()
+	var holds []retention.Hold
+	if err := k.o.Book.Read(func() { holds = k.o.Rules.Standing() }); err != nil {
+		return nil, err
+	}
+	for i := range holds {
+		if query.FoldSetName(holds[i].Name) == query.FoldSetName(name) {
+			return &holds[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%q: %w", name, retention.ErrNoHold)
 }
 
 // write has acts say to which records a hold is applied.
