@@ -23,6 +23,7 @@ import (
 type Searcher interface {
 	Search(ctx context.Context, by record.Actor, r search.Request) (*search.Result, error)
 	Facets(ctx context.Context, by record.Actor, r search.FacetRequest) (*search.Facets, error)
+	Highlight(ctx context.Context, by record.Actor, id record.ID, query string, loc *time.Location) (*search.Highlight, error)
 	View(ctx context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error)
 	Proof(ctx context.Context, by record.Actor, id record.ID) ([]byte, error)
 }
@@ -90,6 +91,7 @@ func (a *api) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/records/{id}/inner", a.inner)
 	mux.HandleFunc("GET /api/v1/records/{id}/inner/{n}", a.inner)
 	mux.HandleFunc("GET /api/v1/records/{id}/text", a.text)
+	mux.HandleFunc("GET /api/v1/records/{id}/highlight", a.highlight)
 	mux.HandleFunc("GET /api/v1/records/{id}/proof", a.proof)
 	if a.local {
 		mux.HandleFunc("POST /api/v1/imports", a.beginImport)
@@ -126,6 +128,10 @@ func (noSearch) Search(context.Context, record.Actor, search.Request) (*search.R
 
 func (noSearch) Facets(context.Context, record.Actor, search.FacetRequest) (*search.Facets, error) {
 	return nil, fmt.Errorf("search: %w", errUnavailable)
+}
+
+func (noSearch) Highlight(context.Context, record.Actor, record.ID, string, *time.Location) (*search.Highlight, error) {
+	return nil, fmt.Errorf("view: %w", errUnavailable)
 }
 
 func (noSearch) View(context.Context, record.Actor, record.ID, string) (*archive.Stored, error) {
@@ -283,6 +289,26 @@ func (a *api) text(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, text)
+}
+
+// highlight reads q and tz of the URL.
+func (a *api) highlight(w http.ResponseWriter, r *http.Request) {
+	id, err := record.ParseID(r.PathValue("id"))
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	req, err := searchRequest(r)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	res, err := a.Search.Highlight(r.Context(), actor(r), id, req.Query, req.Location)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	reply(w, res)
 }
 
 func (a *api) proof(w http.ResponseWriter, r *http.Request) {

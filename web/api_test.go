@@ -41,6 +41,8 @@ func TestJSONKeepsItsForm(t *testing.T) {
 	f.result = search.Result{Hits: []search.Hit{}, Hints: []string{}}
 	asJSON(t, ask(h, "/api/v1/facets?q=merger&facet=sender&facet=month&limit=5"), `{"query":"merger","total":0,"complete_through":[],"hints":[],`+
 		`"facets":{"sender":{"values":[{"value":"[sender month] 5","count":3}],"more":1}}}`)
+	asJSON(t, ask(h, "/api/v1/records/"+id+"/highlight?q=merger"), `{"id":"`+id+`","query":"merger","matches":"yes",`+
+		`"subject":[{"text":"\u003cb\u003e"},{"text":"merger","marked":true}],"body":[],"attachments":[]}`)
 	asJSON(t, ask(h, "/api/v1/facets?facet=colour"), `{"status":400,"error":"\"colour\": unknown facet"}`)
 	asJSON(t, ask(h, "/api/v1/search?count=1"), `{"query":"","total":0,"complete_through":[],"hints":[],"hits":[]}`)
 	if !f.asked[1].Count {

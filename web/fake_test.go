@@ -85,6 +85,13 @@ func (f *fakeSearch) Facets(_ context.Context, by record.Actor, r search.FacetRe
 	}, nil
 }
 
+func (f *fakeSearch) Highlight(_ context.Context, by record.Actor, id record.ID, query string, _ *time.Location) (*search.Highlight, error) {
+	if err := f.act(by, "view "+id.String()+" highlight"); err != nil {
+		return nil, err
+	}
+	return &search.Highlight{ID: id, Query: query, Matches: "yes", Subject: []search.Piece{{Text: "<b>"}, {Text: "merger", Marked: true}}, Body: [][]search.Piece{}, Attachments: [][]search.Piece{}}, nil
+}
+
 func (f *fakeSearch) View(_ context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error) {
 	if err := f.act(by, "view "+id.String()+" "+what); err != nil {
 		return nil, err

@@ -194,19 +194,20 @@ func short(s string, n int) string {
 
 func getCommand(o *options) *cobra.Command {
 	var eml, inner, envelope, text, auth, recheck bool
+	var highlight, zone string
 	cmd := &cobra.Command{
 		Use:   "get ID",
 		Short: "Print a record: the message, its envelope, its text, or what SPF, DKIM, DMARC and ARC said of it",
 		Long: `Print a record. --eml (the default) gives the received bytes exactly; --inner those of the message that a journal report encloses;
 --envelope what was seen of its way, with the delivery and the ledger entry; --text what a reader sees; --auth what SPF, DKIM, DMARC and ARC
-said of it at receipt, with the DNS answers of that day. --recheck makes these verdicts again, from those answers, the envelope and the
+said of it at receipt, with the DNS answers of that day; --highlight where the words of a query stand in it. --recheck makes these verdicts again, from those answers, the envelope and the
 message alone: exit code 0 if they come out the same, 1 if not. The view is an act in the ledger before anything is shown.`,
 		Example: "  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC > message.eml\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --envelope | jq .envelope.rcpt\n" +
-			"  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --auth --recheck",
+			"  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --auth --recheck\n  holdfast get 01KAT3Q0V5X8J2M4N6P7R9S1TC --highlight 'merger W/5 plan'",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			chosen, auth := 0, auth || recheck
-			for _, set := range []bool{eml, inner, envelope, text, auth} {
+			for _, set := range []bool{eml, inner, envelope, text, auth, cmd.Flags().Changed("highlight")} {
 				if set {
 					chosen++
 				}
@@ -214,7 +215,9 @@ message alone: exit code 0 if they come out the same, 1 if not. The view is an a
 			path := "/eml"
 			switch {
 			case chosen > 1:
-				return usage(errors.New("--eml, --inner, --envelope, --text and --auth: one of them"))
+				return usage(errors.New("--eml, --inner, --envelope, --text, --auth and --highlight: one of them"))
+			case cmd.Flags().Changed("highlight"):
+				return printHighlight(cmd, o, args[0], highlight, zone)
 			case auth:
 				return printVerdicts(cmd, o, args[0], recheck)
 			case inner:
@@ -232,8 +235,66 @@ message alone: exit code 0 if they come out the same, 1 if not. The view is an a
 	cmd.Flags().BoolVar(&envelope, "envelope", false, "envelope, supplements and ledger entry, as JSON")
 	cmd.Flags().BoolVar(&text, "text", false, "header and text, as a reader sees them")
 	cmd.Flags().BoolVar(&auth, "auth", false, "SPF, DKIM, DMARC and ARC at receipt, with the DNS answers")
+	cmd.Flags().StringVar(&highlight, "highlight", "", "where the words of a query stand in it")
+	cmd.Flags().StringVar(&zone, "tz", "UTC", "time zone of dates in the query")
 	cmd.Flags().BoolVar(&recheck, "recheck", false, "make these verdicts again from what is recorded, and compare")
 	return addJSON(cmd, o)
+}
+
+// printHighlight prints where the words of a query stand, each between arrows.
+func printHighlight(cmd *cobra.Command, o *options, idText, query, zone string) error {
+	id, err := record.ParseID(idText)
+	if err != nil {
+		return usage(err)
+	}
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	c, err := connect(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	body, err := c.do(cmd.Context(), http.MethodGet, "/records/"+id.String()+"/highlight", url.Values{"q": {query}, "tz": {zone}}, nil)
+	if err != nil {
+		var p *problemError
+		if errors.As(err, &p) && p.Pos != nil {
+			fmt.Fprintln(os.Stderr, underline(query, p.Problem))
+		}
+		return errors.Join(exitOf(err), c.close())
+	}
+	if o.json {
+		_, err = io.Copy(cmd.OutOrStdout(), body)
+	} else {
+		var h search.Highlight
+		if err = json.NewDecoder(body).Decode(&h); err == nil {
+			err = writeHighlight(cmd.OutOrStdout(), &h)
+		}
+	}
+	return errors.Join(err, body.Close(), c.close())
+}
+
+func writeHighlight(w io.Writer, h *search.Highlight) error {
+	line := func(name string, list []search.Piece) {
+		var b strings.Builder
+		for _, p := range list {
+			text := short(p.Text, len(p.Text)+1)
+			if p.Marked {
+				text = "»" + text + "«"
+			}
+			b.WriteString(text)
+		}
+		fmt.Fprintf(w, "%s: %s\n", name, strings.Join(strings.Fields(b.String()), " "))
+	}
+	line("Subject", h.Subject)
+	for _, s := range h.Body {
+		line("Text", s)
+	}
+	for _, s := range h.Attachments {
+		line("Attachment", s)
+	}
+	_, err := fmt.Fprintf(w, "read as: %s; this record matches: %s\n", h.Query, h.Matches)
+	return err
 }
 
 func proofCommand(o *options) *cobra.Command {

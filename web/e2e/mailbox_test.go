@@ -136,6 +136,10 @@ func (m *mailbox) Facets(context.Context, record.Actor, search.FacetRequest) (*s
 	return nil, errors.ErrUnsupported
 }
 
+func (m *mailbox) Highlight(context.Context, record.Actor, record.ID, string, *time.Location) (*search.Highlight, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (m *mailbox) View(_ context.Context, _ record.Actor, id record.ID, what string) (*archive.Stored, error) {
 	m.act("view " + what)
 	for _, l := range m.mail {
