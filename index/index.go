@@ -55,7 +55,7 @@ type Request struct {
 	Limit  int           // hits wanted; 0: none, count only
 	After  *Cursor       // the page that follows this hit; nil: the first
 	Within time.Duration // the longest it may take; 0: as long as ctx
-	IDs    bool          // hits have ID and Cursor only, which is much faster: for lists of a million
+	IDs    bool          // hits have ID and Cursor, and nothing else is read: for lists of a million
 
 	// Page asks for the hits alone: the search may end once the page is full, and then Result has no totals.
 	Page bool

@@ -101,7 +101,11 @@ func TestAgreesWithModel(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("round %d, %#v by %s:\n got %v\nwant %v", round, q, sort, got, want)
 			}
-			req.Unknown, req.Limit = true, len(m)+1
+			req.IDs = true
+			if ids := pages(t, b, req, uint64(len(want))); !slices.Equal(ids, want) {
+				t.Fatalf("round %d, %#v by %s, ids alone:\n got %v\nwant %v", round, q, sort, ids, want)
+			}
+			req.Unknown, req.Limit, req.IDs = true, len(m)+1, false
 			n := uint64(0)
 			for _, v := range verdicts {
 				if v == query.Unknown {
