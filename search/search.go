@@ -41,6 +41,7 @@ type Request struct {
 	After    string         // Result.Next of the page before
 	Count    bool           // no hits, the total only
 	Page     bool           // the hits alone, as soon as they are known; Facets gives the totals
+	Fold     bool           // records of the same message, byte for byte, as one
 	Unsure   bool           // the records that could not be searched fully, of which the query can't say, instead of those that match
 	Location *time.Location // of dates without a zone; nil: UTC
 }
@@ -77,6 +78,7 @@ type Hit struct {
 	SHA256      record.Digest `json:"sha256"`
 	Attachments []string      `json:"attachments"`
 	Pending     bool          `json:"pending"`           // in custody here, not yet committed to the archive
+	Same        []record.ID   `json:"same,omitempty"`    // with Fold, the other records of the very same message
 	Reports     []Report      `json:"reports,omitempty"` // where several journal reports are shown as one: each of them; Rcpt has the recipients of all
 }
 
@@ -132,7 +134,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	canonical := parsed.Query.String()
 	if err := s.Audit.Do(ctx, record.ActSearch, by, map[string]any{
 		"typed": r.Query, "canonical": canonical, "zone": r.Location.String(), "sort": r.Sort, "limit": r.Limit, "after": r.After, "count": r.Count,
-		"not_fully_searched": r.Unsure,
+		"not_fully_searched": r.Unsure, "fold": r.Fold,
 	}); err != nil {
 		return nil, err
 	}
@@ -152,14 +154,32 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if req.Page && !found.Counted {
 		res.Total, res.NotSearched, res.Uncounted = 0, 0, true
 	}
-	if n := len(found.Hits); n > 0 && n == req.Limit {
+	var same map[record.ID][]record.ID
+	if n := len(found.Hits); r.Fold && n > 0 {
+		f, err := s.fold(ctx, req, found.Hits)
+		if err != nil {
+			return nil, fmt.Errorf("search: %w", err)
+		}
+		if found.Hits, same = f.hits, f.same; f.after != nil {
+			res.Next = formatCursor(*f.after)
+		}
+		if f.more {
+			res.Hints = append(res.Hints, hintFolded)
+		}
+	} else if n > 0 && n == req.Limit {
 		res.Next = formatCursor(found.Hits[n-1].Cursor)
 	}
 	groups, err := s.reports(ctx, res, found.Hits)
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}
-	return res, s.show(res, found.Hits, groups)
+	if err := s.show(res, found.Hits, groups); err != nil {
+		return nil, err
+	}
+	for i := range res.Hits {
+		res.Hits[i].Same = same[res.Hits[i].ID]
+	}
+	return res, nil
 }
 
 // show makes hits for people: those of one group as one, in the place of the first.

@@ -203,11 +203,11 @@ func reply(w http.ResponseWriter, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// searchRequest reads q, limit, sort, after, count, page, not_fully_searched and tz of a URL; pages and API share it.
+// searchRequest reads q, limit, sort, after, count, page, fold, not_fully_searched and tz of a URL; pages and API share it.
 func searchRequest(r *http.Request) (search.Request, error) {
 	q := r.URL.Query()
 	req := search.Request{
-		Query: q.Get("q"), Sort: index.Sort(q.Get("sort")), After: q.Get("after"), Count: q.Get("count") == "1", Page: q.Get("page") == "1", Unsure: q.Get("not_fully_searched") == "1", Location: time.UTC,
+		Query: q.Get("q"), Sort: index.Sort(q.Get("sort")), After: q.Get("after"), Count: q.Get("count") == "1", Page: q.Get("page") == "1", Fold: q.Get("fold") == "1", Unsure: q.Get("not_fully_searched") == "1", Location: time.UTC,
 	}
 	if s := q.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)

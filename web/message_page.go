@@ -266,7 +266,7 @@ func plainText(s *archive.Stored) (string, error) {
 }
 
 // listQuery are the parameters of a list that a message page hands on, for the way back.
-var listQuery = []string{"q", "sort", "after", "limit", "tz", "not_fully_searched"}
+var listQuery = []string{"q", "sort", "after", "limit", "tz", "not_fully_searched", "fold"}
 
 // listOf is the query of the list that a URL came from.
 func listOf(q url.Values) url.Values {

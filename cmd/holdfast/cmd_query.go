@@ -23,7 +23,7 @@ import (
 func searchCommand(o *options) *cobra.Command {
 	var limit int
 	var sort, zone, after string
-	var count, page, unsure bool
+	var count, page, fold, unsure bool
 	var facets []string
 	cmd := &cobra.Command{
 		Use:   "search [QUERY]",
@@ -51,6 +51,9 @@ size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is i
 			}
 			if page {
 				v.Set("page", "1")
+			}
+			if fold {
+				v.Set("fold", "1")
 			}
 			if unsure {
 				v.Set("not_fully_searched", "1")
@@ -84,6 +87,7 @@ size: hasattachment: msgid: sha256:, prefix*, wo?d, W/5. The whole language is i
 	cmd.Flags().StringVar(&sort, "sort", "-received", "order: received, sent or size, with - before it for the largest first")
 	cmd.Flags().BoolVar(&count, "count", false, "print the number of hits only")
 	cmd.Flags().BoolVar(&page, "page", false, "print the hits as soon as they are known, without counting all others")
+	cmd.Flags().BoolVar(&fold, "fold", false, "print records of the same message, byte for byte, as one")
 	cmd.Flags().StringSliceVar(&facets, "facets", nil, "print how the hits spread: all, or some of sender, domain, recipient, month, day, direction, filetype, spf, dkim, dmarc")
 	cmd.Flags().BoolVar(&unsure, "not-fully-searched", false, "list what the query can't say, since some of it could not be read")
 	cmd.Flags().StringVar(&zone, "tz", "UTC", "time zone of dates in the query")
@@ -112,6 +116,9 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 		}
 		if len(h.Reports) > 0 {
 			pending += fmt.Sprintf("  %d reports", len(h.Reports))
+		}
+		if len(h.Same) > 0 {
+			pending += fmt.Sprintf("  and %d the same", len(h.Same))
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d%s\n", h.ID, h.Received.Local().Format("2006-01-02 15:04"), short(strings.Join(h.From, ", "), 32), short(h.Subject, 60), h.Size, pending)
 	}

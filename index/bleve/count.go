@@ -13,6 +13,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/blevesearch/bleve/v2/index/scorch"
+	segment "github.com/blevesearch/scorch_segment_api/v2"
 
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/document"
@@ -300,6 +301,8 @@ func (s *shard) crowd(id uint64, e *evaluator, f index.Facet) (*crowd, error) {
 	numbers := map[string]uint32{}
 	p := &crowd{start: make([]uint32, e.seg.Count()+1)}
 	var pairs []uint64 // document, value
+	var list segment.PostingsList
+	own := roaring.New()
 	for _, no := range crowdFields[f] {
 		err := e.words(source{no: no}, string(addressWhole), nil, func(term string) error {
 			value := term[1:]
@@ -315,15 +318,18 @@ func (s *shard) crowd(id uint64, e *evaluator, f index.Facet) (*crowd, error) {
 				p.values = append(p.values, value)
 				numbers[value] = v
 			}
-			own := roaring.New()
-			list, err := e.postings(no, term, nil)
-			if err == nil {
-				err = addTo(own, list)
+			var err error
+			if list, err = e.postings(no, term, list); err != nil {
+				return err
+			}
+			own.Clear()
+			if err := addTo(own, list); err != nil {
+				return err
 			}
 			for it := own.Iterator(); it.HasNext(); {
 				pairs = append(pairs, uint64(it.Next())<<32|uint64(v))
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err
