@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"filippo.io/age"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/archive/ledger"
 	"github.com/holdfast-archive/holdfast/archive/object"
@@ -248,6 +249,7 @@ func (a *Archive) Size(string) uint64 { return a.log.Head().Size }
 type Replayed struct {
 	N     uint64
 	Entry record.Entry
+	Tree  tlog.Tree    // of the log with all entries of its commit
 	Item  *record.Item // its Body, where it has one, can be opened until the next entry is asked for
 	Err   error
 }
@@ -268,7 +270,10 @@ func (a *Archive) Replay(ctx context.Context, log string, from uint64, want func
 				return
 			}
 			for run := range runs(commit.Entries, from) {
-				if !a.replayRun(ctx, run, want, func(r Replayed) bool { return yield(r, nil) }) {
+				if !a.replayRun(ctx, run, want, func(r Replayed) bool {
+					r.Tree = commit.Checkpoint.Tree()
+					return yield(r, nil)
+				}) {
 					return
 				}
 			}

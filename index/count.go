@@ -45,6 +45,7 @@ type Counts struct {
 	Total   uint64 // exact
 	Unknown uint64 // records of which the query can't say: they are not among the Total
 	Facets  map[Facet]Spread
+	Missing []string // as Result's
 }
 
 // Spread is how records spread over the values of a facet. Those with the same number go by value.

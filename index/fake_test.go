@@ -3,6 +3,7 @@ package index_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -224,7 +226,7 @@ func (n *fakeNode) Replay(ctx context.Context, log string, from uint64, want fun
 				yield(archive.Replayed{}, errTry)
 				return
 			}
-			out := archive.Replayed{N: i, Entry: entries[i]}
+			out := archive.Replayed{N: i, Entry: entries[i], Tree: treeOf(entries[:i+1])}
 			if open != nil { // the one before can't be read any more
 				open.Body = func() (io.ReadCloser, error) { return nil, errors.New("read after the next was asked for") }
 			}
@@ -258,6 +260,15 @@ func (n *fakeNode) Replay(ctx context.Context, log string, from uint64, want fun
 	}
 }
 
+// treeOf is the tree of a log in which each entry is a commit: for a test, a hash of the ids in it.
+func treeOf(entries []record.Entry) tlog.Tree {
+	h := sha256.New()
+	for i := range entries {
+		h.Write(entries[i].ID[:])
+	}
+	return tlog.Tree{N: int64(len(entries)), Hash: tlog.Hash(h.Sum(nil))}
+}
+
 // fakeTail reads the node's custody from its beginning.
 type fakeTail struct {
 	*fakeNode
@@ -273,6 +284,12 @@ func (t *fakeTail) Waiting() [][2]uint64 {
 		list = append(list, [2]uint64{n, n})
 	}
 	return list
+}
+
+func (t *fakeTail) Rewind() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pos = 0
 }
 
 func (t *fakeTail) Next(ctx context.Context) (*record.Item, error) {
@@ -309,12 +326,15 @@ type fakeIndex struct {
 	batches int
 	largest int
 	faults  float64
+	trees   map[string]tlog.Tree
+	lost    []index.Loss
+	losses  uint64
 	stale   bool // the spool's cursor is of another life
 	anew    bool // cursors may go back
 }
 
 func newIndex(n *fakeNode) *fakeIndex {
-	return &fakeIndex{node: n, docs: map[record.ID]*document.Document{}, through: map[string]uint64{}}
+	return &fakeIndex{node: n, docs: map[record.ID]*document.Document{}, through: map[string]uint64{}, trees: map[string]tlog.Tree{}}
 }
 
 func (x *fakeIndex) Apply(ctx context.Context, b index.Batch) error {
@@ -333,7 +353,10 @@ func (x *fakeIndex) Apply(ctx context.Context, b index.Batch) error {
 		}
 		x.docs[d.ID] = d
 	}
-	x.check(b.Through)
+	x.lost = slices.DeleteFunc(x.lost, func(l index.Loss) bool { return slices.Contains(b.Restored, l) })
+	if len(x.lost) == 0 {
+		x.check(b.Through)
+	}
 	if fail {
 		return errTry // applied in part: the documents, not the cursors
 	}
@@ -343,6 +366,7 @@ func (x *fakeIndex) Apply(ctx context.Context, b index.Batch) error {
 		}
 	}
 	maps.Copy(x.through, b.Through)
+	maps.Copy(x.trees, b.Trees)
 	x.batches++
 	x.largest = max(x.largest, len(b.Documents))
 	return nil
@@ -394,6 +418,33 @@ func (x *fakeIndex) Search(_ context.Context, r index.Request) (*index.Result, e
 
 func (x *fakeIndex) Count(context.Context, index.CountRequest) (*index.Counts, error) {
 	return nil, errors.ErrUnsupported
+}
+
+func (x *fakeIndex) Purge(context.Context, []record.ID) error { return errors.ErrUnsupported }
+
+// lose takes all documents of a month away.
+func (x *fakeIndex) lose(month string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id := range x.docs {
+		if index.Month(id) == month {
+			delete(x.docs, id)
+		}
+	}
+	x.losses++
+	x.lost = append(slices.DeleteFunc(x.lost, func(l index.Loss) bool { return l.Month == month }), index.Loss{Month: month, No: x.losses})
+}
+
+func (x *fakeIndex) Lost() []index.Loss {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.lost)
+}
+
+func (x *fakeIndex) Trees() map[string]tlog.Tree {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return maps.Clone(x.trees)
 }
 
 func (x *fakeIndex) Close() error { return nil }

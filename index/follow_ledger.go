@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive"
@@ -37,67 +39,233 @@ func (f *Follower) followLedger(ctx context.Context) {
 	}
 }
 
-// logReader reads one log. It belongs to followLedger.
+// logReader reads one log, or again from it what the index lost. Packs are read side by side; batches are made of them in the order of the
+// log. It belongs to one goroutine, but for what mu guards.
 type logReader struct {
 	*Follower
 	name string
 	own  bool   // the log of this node: its sequences are those of the tail
 	next uint64 // the first entry that is in no batch yet
 
-	failing uint64 // the entry whose record could not be read
-	tries   int    // how often
+	// Of one that brings back what was lost: only the records of these months, of the entries before end. It moves no cursor.
+	months map[string]bool
+	end    uint64
+
+	triesMu sync.Mutex     // guards tries
+	tries   map[uint64]int // how often an entry's record could not be read
 }
+
+// maxReaders is how many packs are read at once at most. Each takes memory for two chunks.
+const maxReaders = 8
+
+// size is where to read to.
+func (r *logReader) size() uint64 {
+	if r.months != nil {
+		return r.end
+	}
+	return r.o.Ledger.Size(r.name)
+}
+
+// run is a row of entries that lie in one pack.
+type run struct {
+	first, end uint64
+	chunks     chan *chunk // what was made of them, in order; closed after the last
+}
+
+// chunk is a part of a batch.
+type chunk struct {
+	work
+	err error // nothing follows
+}
+
+// runEntries bounds a run where entries have no pack, or a pack has very many.
+const runEntries = 1 << 14
 
 // follow reads a log to its end. What it has read before an error is handed over all the same.
 func (r *logReader) follow(ctx context.Context) error {
-	if r.next >= r.o.Ledger.Size(r.name) {
+	if r.next >= r.size() {
 		return nil
+	}
+	outer := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	readers := min(runtime.GOMAXPROCS(0), maxReaders)
+	order, todo := make(chan *run, readers), make(chan *run)
+	wg.Go(func() { r.plan(ctx, order, todo) })
+	for range readers {
+		wg.Go(func() {
+			for one := range todo {
+				r.read(ctx, one)
+			}
+		})
+	}
+	w := newWork("ledger")
+	err := func() error {
+		for one := range order {
+			for c := range one.chunks {
+				if c.err != nil {
+					return c.err
+				}
+				if len(w.docs) > 0 && w.bytes+c.bytes > gatherBytes {
+					if !r.hand(outer, w) {
+						return outer.Err()
+					}
+					w = newWork("ledger")
+				}
+				w.join(&c.work)
+				r.done(c.next)
+				if w.full() || time.Since(w.began) >= gatherLedger {
+					if !r.hand(outer, w) {
+						return outer.Err()
+					}
+					w = newWork("ledger")
+				}
+			}
+		}
+		return outer.Err()
+	}()
+	if (w.log != "" || len(w.docs) > 0) && !r.hand(outer, w) {
+		return outer.Err()
+	}
+	return err
+}
+
+// done moves next.
+func (r *logReader) done(next uint64) {
+	r.next = next
+	r.triesMu.Lock()
+	defer r.triesMu.Unlock()
+	for n := range r.tries {
+		if n < next {
+			delete(r.tries, n)
+		}
+	}
+}
+
+// plan cuts the log into runs. Each goes to a reader first, so that somebody closes its chunks, and then into the row.
+func (r *logReader) plan(ctx context.Context, order, todo chan<- *run) {
+	defer close(order)
+	defer close(todo)
+	give := func(one *run, to chan<- *run) bool {
+		select {
+		case to <- one:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	var one *run
+	pack, end := "", r.size()
+	for got, err := range r.o.Ledger.Replay(ctx, r.name, r.next, func(*record.Entry) bool { return false }) {
+		if err != nil {
+			if one == nil || give(one, todo) && give(one, order) {
+				bad := &run{chunks: make(chan *chunk, 1)}
+				bad.chunks <- &chunk{err: err}
+				close(bad.chunks)
+				give(bad, order)
+			}
+			return
+		}
+		if got.N >= end {
+			break
+		}
+		if one != nil && (got.Entry.Pack != pack && got.Entry.Pack != "" && pack != "" || got.N-one.first >= runEntries) {
+			if !give(one, todo) || !give(one, order) {
+				return
+			}
+			one = nil
+		}
+		if one == nil {
+			one, pack = &run{first: got.N, chunks: make(chan *chunk, 1)}, ""
+		}
+		if got.Entry.Pack != "" {
+			pack = got.Entry.Pack
+		}
+		one.end = got.N + 1
+	}
+	if one != nil && give(one, todo) {
+		give(one, order)
+	}
+}
+
+// read makes chunks of a run.
+func (r *logReader) read(ctx context.Context, one *run) {
+	defer close(one.chunks)
+	c := &chunk{work: *newWork("ledger")}
+	give := func() bool {
+		select {
+		case one.chunks <- c:
+			c = &chunk{work: *newWork("ledger")}
+			return true
+		case <-ctx.Done():
+			return false
+		}
 	}
 	var asked error
 	want := func(e *record.Entry) bool {
-		switch e.Kind {
-		case record.KindSupplement:
-			return true
-		case record.KindMessage, record.KindRefused:
-		default:
-			return false
-		}
-		seq := e.Seq
-		if !r.own {
-			seq = 0
-		}
-		there, err := r.has(ctx, e.ID, seq)
+		there, err := r.has(ctx, e)
 		asked = errors.Join(asked, err)
 		return !there
 	}
-	w := newWork("ledger")
-	read := func() error {
-		for got, err := range r.o.Ledger.Replay(ctx, r.name, r.next, want) {
+	next := one.first
+	err := func() error {
+		for got, err := range r.o.Ledger.Replay(ctx, r.name, one.first, want) {
 			if err = errors.Join(err, asked); err != nil {
 				return err
 			}
-			if got.N != r.next {
-				return fmt.Errorf("log %s: entry %d was given in place of %d", r.name, got.N, r.next)
+			if got.N != next {
+				return fmt.Errorf("log %s: entry %d was given in place of %d", r.name, got.N, next)
 			}
-			if err := r.take(ctx, w, &got); err != nil {
+			if err := r.take(ctx, &c.work, &got); err != nil {
 				return err
 			}
-			r.next++
-			w.log, w.next, w.at = r.name, r.next, got.Entry.Time
-			if w.full() || time.Since(w.began) >= gatherLedger {
-				if !r.hand(ctx, w) {
+			next++
+			c.next, c.at, c.tree = next, got.Entry.Time, got.Tree
+			if r.months == nil {
+				c.log = r.name
+			}
+			if next == one.end {
+				return nil
+			}
+			if c.bytes >= chunkBytes || len(c.docs) >= chunkDocs || time.Since(c.began) >= gatherLedger {
+				if !give() || !r.yield(ctx) {
 					return ctx.Err()
 				}
-				w = newWork("ledger")
 			}
 		}
-		return ctx.Err()
+		return errors.Join(ctx.Err(), fmt.Errorf("log %s: it ends before entry %d", r.name, next))
+	}()
+	if c.next > 0 && !give() {
+		return
 	}
-	err := read()
-	if w.log != "" && !r.hand(ctx, w) {
-		return ctx.Err()
+	if err != nil {
+		c.err = err
+		give()
 	}
-	return err
+}
+
+// has says that nothing is to be made of an entry: there is no document for it, or it is in the index.
+func (r *logReader) has(ctx context.Context, e *record.Entry) (bool, error) {
+	if r.months != nil && !r.months[Month(e.ID)] {
+		return true, nil
+	}
+	switch e.Kind {
+	case record.KindSupplement:
+		return false, nil
+	case record.KindMessage, record.KindRefused:
+	default:
+		return true, nil
+	}
+	if r.months != nil {
+		return r.stored(ctx, e.ID)
+	}
+	seq := e.Seq
+	if !r.own {
+		seq = 0
+	}
+	return r.Follower.has(ctx, e.ID, seq)
 }
 
 // take adds an entry to a batch. An error means that it was not added, and is to be read again.
@@ -109,6 +277,9 @@ func (r *logReader) take(ctx context.Context, w *work, got *archive.Replayed) er
 	}
 	if err := index(ctx, w, got); err != nil {
 		return err
+	}
+	if r.months != nil {
+		return nil
 	}
 	if r.own && e.Seq > 0 {
 		w.seqs.Add(e.Seq)
@@ -207,9 +378,11 @@ func (r *logReader) maySucceed(n uint64, err error) bool {
 			return false
 		}
 	}
-	if r.tries == 0 || r.failing != n {
-		r.failing, r.tries = n, 0
+	r.triesMu.Lock()
+	defer r.triesMu.Unlock()
+	if r.tries == nil {
+		r.tries = map[uint64]int{}
 	}
-	r.tries++
-	return r.tries < maxTries
+	r.tries[n]++
+	return r.tries[n] < maxTries
 }

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -36,6 +38,8 @@ type Tail interface {
 	// Next gives the next settled record, each once, and blocks until there is one. An error takes nothing: the same record comes again.
 	// After a restart it begins with the oldest that is not released.
 	Next(ctx context.Context) (*record.Item, error)
+	// Rewind begins again with the oldest that is not released, as after a restart. Not to be called while Next is.
+	Rewind()
 	// Waiting gives the sequences, as ranges of first and last, that are in custody and not released. One is released when its entry is in
 	// the ledger, not before.
 	Waiting() [][2]uint64
@@ -60,7 +64,9 @@ const (
 	gatherBytes  = 4 << 20                // of text
 	gatherDocs   = 8192
 	gatherLedger = 5 * time.Second // a batch from the ledger, which is in no hurry
-	yieldTime    = time.Second     // a batch waits at most so long for the node to be less busy
+	chunkBytes   = 1 << 20         // of text, that one reader of the ledger gives on at once
+	chunkDocs    = 2048
+	yieldTime    = time.Second // a batch waits at most so long for the node to be less busy
 	yieldStep    = 25 * time.Millisecond
 	pollLedger   = 500 * time.Millisecond
 	firstRetry   = time.Second
@@ -102,6 +108,8 @@ type Follower struct {
 	work    chan *work
 	ready   chan struct{} // closed once the cursors have been read
 
+	documents, mail atomic.Int64 // applied by this process: their number, the bytes of their messages
+
 	mu      sync.Mutex           // guards what follows
 	known   bool                 // the cursors have been read
 	entries map[string]uint64    // done, by log
@@ -110,11 +118,12 @@ type Follower struct {
 	claimed uint64               // low at the start
 	fresh   bool                 // the index was empty at the start
 	done    *roaring64.Bitmap    // sequences that this process has done, or found done
+	before  *roaring64.Bitmap    // those that were done when the index lost something of them, perhaps
 }
 
 // New makes a Follower. It does nothing before Run.
 func New(o Options) *Follower {
-	f := &Follower{o: o, log: o.Log, metrics: o.Metrics, work: make(chan *work), ready: make(chan struct{}), done: roaring64.New()}
+	f := &Follower{o: o, log: o.Log, metrics: o.Metrics, work: make(chan *work), ready: make(chan struct{}), done: roaring64.New(), before: roaring64.New()}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,14 +137,18 @@ func New(o Options) *Follower {
 type work struct {
 	docs   []*document.Document
 	bytes  int                                  // of text
+	mail   int64                                // bytes of the messages
 	seqs   *roaring64.Bitmap                    // of this node's spool
 	seqOf  map[record.ID]uint64                 // of the documents that came from the spool, their sequences
 	known  map[record.ID][]record.SupplementDoc // of those from the ledger, the supplements that they have learnt
 	log    string                               // empty: from the spool
 	next   uint64                               // entries of log that are done
 	at     time.Time                            // of the last of them
+	tree   tlog.Tree                            // of log, at the end of the commit that has the last of them
 	source string
 	began  time.Time
+
+	restored []Loss // whole again with this batch
 }
 
 func newWork(source string) *work {
@@ -147,22 +160,52 @@ func newWork(source string) *work {
 func (w *work) add(d *document.Document) {
 	w.docs = append(w.docs, d)
 	w.bytes += len(d.Subject) + len(d.Body) + len(d.AttachmentText)
+	w.mail += d.Size
+}
+
+// join adds what follows in the same log.
+func (w *work) join(c *work) {
+	w.docs = append(w.docs, c.docs...)
+	w.bytes += c.bytes
+	w.mail += c.mail
+	w.seqs.Or(c.seqs)
+	w.log, w.next, w.at, w.tree = c.log, c.next, c.at, c.tree
 }
 
 func (w *work) full() bool { return w.bytes >= gatherBytes || len(w.docs) >= gatherDocs }
 
 // Run follows until ctx ends. It may be called once. Whatever fails is logged and tried again.
 func (f *Follower) Run(ctx context.Context) {
+	for f.follow(ctx) {
+	}
+}
+
+// follow follows until ctx ends: false. true: the index has lost something, and all begins again with what its cursors say, as after a restart.
+func (f *Follower) follow(ctx context.Context) bool {
+	lost := f.o.Backend.Lost()
 	if !f.load(ctx) {
-		return
+		return false
 	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { f.applyAll(ctx) })
-	wg.Go(func() { f.followLedger(ctx) })
+	wg.Go(func() { f.applyAll(inner) })
+	wg.Go(func() { f.followLedger(inner) })
 	if f.o.Tail != nil {
-		wg.Go(func() { f.followTail(ctx) })
+		f.o.Tail.Rewind()
+		wg.Go(func() { f.followTail(inner) })
 	}
+	if len(lost) > 0 {
+		wg.Go(func() { f.restore(inner, lost) })
+	}
+	for sleep(inner, pollLedger) {
+		if slices.ContainsFunc(f.o.Backend.Lost(), func(l Loss) bool { return !slices.Contains(lost, l) }) {
+			break
+		}
+	}
+	cancel()
 	wg.Wait()
+	return ctx.Err() == nil
 }
 
 // load reads the cursors.
@@ -176,10 +219,6 @@ func (f *Follower) load(ctx context.Context) bool {
 	}
 	times := map[string]time.Time{}
 	for _, log := range f.o.Ledger.Logs() {
-		if n := f.o.Ledger.Size(log); cursors[log] > n {
-			f.log.Warn("the index is ahead of the ledger: all is indexed again", "log", log, "index", cursors[log], "ledger", n)
-			cursors[log] = 0
-		}
 		if n := cursors[log]; n > 0 {
 			for r, err := range f.o.Ledger.Replay(ctx, log, n-1, func(*record.Entry) bool { return false }) {
 				if err == nil {
@@ -196,8 +235,13 @@ func (f *Follower) load(ctx context.Context) bool {
 	delete(cursors, cursorSpool(f.o.Node))
 	delete(cursors, cursorOwn)
 	f.entries, f.times = cursors, times
-	f.known = true
-	close(f.ready)
+	f.before.Or(f.done)
+	f.before.AddRange(0, f.claimed+1)
+	f.done = roaring64.New()
+	if !f.known {
+		f.known = true
+		close(f.ready)
+	}
 	return true
 }
 
@@ -230,12 +274,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // hand gives a batch to be applied, once the node is not busy or has been for long enough.
 func (f *Follower) hand(ctx context.Context, w *work) bool {
-	if f.o.Busy != nil {
-		for end := time.Now().Add(yieldTime); f.o.Busy() && time.Now().Before(end); {
-			if !sleep(ctx, yieldStep) {
-				return false
-			}
-		}
+	if !f.yield(ctx) {
+		return false
 	}
 	select {
 	case f.work <- w:
@@ -243,6 +283,19 @@ func (f *Follower) hand(ctx context.Context, w *work) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// yield waits until the node is not busy or has been for long enough; false: ctx ended before.
+func (f *Follower) yield(ctx context.Context) bool {
+	if f.o.Busy == nil {
+		return true
+	}
+	for end := time.Now().Add(yieldTime); f.o.Busy() && time.Now().Before(end); {
+		if !sleep(ctx, yieldStep) {
+			return false
+		}
+	}
+	return true
 }
 
 // applyAll applies batches, one after the other.
@@ -258,9 +311,10 @@ func (f *Follower) applyAll(ctx context.Context) {
 			})
 			low := lowest(f.low, f.done, w.seqs)
 			f.mu.Unlock()
-			b := Batch{Documents: w.docs, Through: map[string]uint64{cursorSpool(f.o.Node): low}}
+			b := Batch{Documents: w.docs, Through: map[string]uint64{cursorSpool(f.o.Node): low}, Restored: w.restored}
 			if w.log != "" {
 				b.Through[w.log] = w.next
+				b.Trees = map[string]tlog.Tree{w.log: w.tree}
 			}
 			if f.fresh {
 				b.Through[cursorOwn] = ownNumber(f.o.Own)
@@ -276,7 +330,10 @@ func (f *Follower) applyAll(ctx context.Context) {
 				f.times[w.log] = w.at
 			}
 			f.mu.Unlock()
+			f.documents.Add(int64(len(w.docs)))
+			f.mail.Add(w.mail)
 			f.metrics.documents.WithLabelValues(w.source).Add(float64(len(w.docs)))
+			f.metrics.bytes.WithLabelValues(w.source).Add(float64(w.mail))
 			f.metrics.batch.Observe(time.Since(w.began).Seconds())
 		}
 	}
@@ -349,6 +406,9 @@ func (f *Follower) Progress() []Progress {
 	}
 	return list
 }
+
+// Applied is how many documents this Follower has brought into the index, and the bytes of their messages.
+func (f *Follower) Applied() (documents, bytes int64) { return f.documents.Load(), f.mail.Load() }
 
 // Lag is how many records in local custody and entries of the ledger are not in the index yet; false before it is known. It is 0 only
 // when everything that anybody was told is safe can be found. Records whose delivery is under way count, and so, until it is archived,

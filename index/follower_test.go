@@ -273,20 +273,79 @@ func TestDamageTakesNothingAway(t *testing.T) {
 	})
 }
 
-// TestIndexOfAnotherArchive: cursors beyond the ledger's end must not pass for done.
-func TestIndexOfAnotherArchive(t *testing.T) {
+// TestIndexOfAnotherLedger: an index that has seen what the ledger has not must not pass for one of it.
+func TestIndexOfAnotherLedger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, 9)
+		for range 20 {
+			n.settle(n.accept())
+		}
+		n.archive(-1)
 		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		settle(t, f)
+		stop()
+		if err := index.CheckLedger(t.Context(), x, n); err != nil {
+			t.Errorf("of the ledger that it followed: %v", err)
+		}
 		n.settle(n.accept())
 		n.archive(-1)
-		x.through[nodeLog], x.stale = 1000, true
-		x.anew = true
-		f, stop := run(n, x, nil)
-		defer stop()
-		settle(t, f)
-		n.complete(x)
+		if err := index.CheckLedger(t.Context(), x, n); err != nil {
+			t.Errorf("of the same that has grown: %v", err)
+		}
+		kept := n.entries
+		n.entries = append(slices.Clone(kept[:10]), kept[11:]...) // set back, and grown again
+		if err := index.CheckLedger(t.Context(), x, n); !errors.Is(err, index.ErrOtherLedger) {
+			t.Errorf("of one with other entries: %v", err)
+		}
+		n.entries = kept[:10]
+		if err := index.CheckLedger(t.Context(), x, n); !errors.Is(err, index.ErrOtherLedger) {
+			t.Errorf("of a shorter one: %v", err)
+		}
+		if err := index.CheckLedger(t.Context(), newIndex(n), n); err != nil {
+			t.Errorf("of an empty index: %v", err)
+		}
 	})
+}
+
+// TestWhatTheIndexLostComesAgain: out of the ledger and out of the spool, while the process runs and after a restart.
+func TestWhatTheIndexLostComesAgain(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t, 10)
+			x := newIndex(n)
+			var months []string
+			for range 3 {
+				for range 20 {
+					n.settle(n.accept())
+				}
+				months = append(months, index.Month(record.NewID(time.Now())))
+				time.Sleep(31 * 24 * time.Hour)
+			}
+			f, stop := run(n, x, nil)
+			defer func() { stop() }()
+			settle(t, f)
+			n.archive(40)
+			settle(t, f)
+			for _, month := range []string{months[0], months[2], index.Month(record.NewID(time.Now()))} {
+				if restart {
+					stop()
+				}
+				x.lose(month)
+				if restart {
+					f, stop = run(n, x, nil)
+				}
+				n.settle(n.accept())
+				for end := time.Now().Add(time.Hour); len(x.Lost()) > 0; time.Sleep(time.Second) {
+					if time.Now().After(end) {
+						t.Fatalf("not restored: %v", x.Lost())
+					}
+				}
+				settle(t, f)
+				n.complete(x)
+			}
+		})
+	}
 }
 
 func TestLagIsAbsentUntilKnown(t *testing.T) {

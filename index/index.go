@@ -10,6 +10,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
@@ -31,11 +33,19 @@ type Backend interface {
 	Apply(ctx context.Context, b Batch) error
 	// Through gives the cursors of what would survive a crash.
 	Through(ctx context.Context) (map[string]uint64, error)
+	// Trees gives the trees that were applied last, by log: with the cursors, of what would survive a crash.
+	Trees() map[string]tlog.Tree
 	// Search runs one query. Hits are unique by id, the total is exact. What it sees of a batch that is being applied is open. Errors:
 	// ErrTooBroad, ErrClosed, ErrCorrupt, that of ctx, and context.DeadlineExceeded after Request.Within.
 	Search(ctx context.Context, r Request) (*Result, error)
 	// Count gives how many records match a query, and how they spread. Errors as Search's.
 	Count(ctx context.Context, r CountRequest) (*Counts, error)
+	// Purge deletes documents so that nothing is left of them: when it returns nil, no file of the index holds a word that only they had, and
+	// that is on disk. Searches go on meanwhile; it waits for those that began before. After an error or a crash it is to be called again
+	// with the same ids. Errors as of Apply.
+	Purge(ctx context.Context, ids []record.ID) error
+	// Lost tells what is not whole. Who feeds the index brings it again, and says so by Batch.Restored.
+	Lost() []Loss
 	// Close waits for calls that are under way. A second one is ErrClosed.
 	Close() error
 }
@@ -46,7 +56,20 @@ type Batch struct {
 	Deletes   []record.ID
 	// Through sets cursors, by name: for a log the number of its entries that are in the index, from the first on without a gap.
 	Through map[string]uint64
+	// Trees are of logs whose cursor is set: the log as it was at the end of the commit that has the last entry done.
+	Trees map[string]tlog.Tree
+	// Restored are losses that are whole again with this batch.
+	Restored []Loss
 }
+
+// Loss is a month (yyyy-mm, UTC, by the time of the record's id) of which documents were lost.
+type Loss struct {
+	Month string
+	No    uint64 // tells it from other losses of the same month
+}
+
+// Month is the month that a record belongs to in a Loss, and in Result.Missing.
+func Month(id record.ID) string { return id.Time().Format("2006-01") }
 
 // Request is one search.
 type Request struct {
@@ -90,6 +113,10 @@ type Result struct {
 	Unknown uint64 // records of which the query can't say: they are not among the Total
 	Counted bool   // false, only with Request.Page: Total and Unknown are of some of the records, and mean nothing
 	Hits    []Hit
+
+	// Missing are the months (yyyy-mm, UTC, by the time of the record's id) that the query reaches into and that are not whole: what was
+	// indexed of them was damaged and comes again from the archive. Some of their records are in neither number above.
+	Missing []string
 }
 
 // Hit has what a list of results shows. It is stored in the index, so that a page costs no read of the archive.

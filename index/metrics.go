@@ -13,6 +13,7 @@ type Metrics struct {
 	shown     atomic.Pointer[Follower]
 	lag       *prometheus.Desc
 	documents *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
 	partial   prometheus.Counter
 	errors    prometheus.Counter
 	batch     prometheus.Histogram
@@ -26,6 +27,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		documents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_index_documents_total", Help: "Documents indexed, by where they were read: spool or ledger.",
 		}, []string{"source"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "holdfast_index_bytes_total", Help: "Bytes of the messages that were indexed, by where they were read: spool or ledger.",
+		}, []string{"source"}),
 		partial: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "holdfast_index_unreadable_total", Help: "Records of which the message could not be read or parsed: indexed without its text.",
 		}),
@@ -38,7 +42,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(lagCollector{m}, m.documents, m.partial, m.errors, m.batch)
+		reg.MustRegister(lagCollector{m}, m.documents, m.bytes, m.partial, m.errors, m.batch)
 	}
 	return m
 }

@@ -35,6 +35,7 @@ type Facets struct {
 	Query           string                 `json:"query"`
 	Total           uint64                 `json:"total"`
 	NotSearched     uint64                 `json:"not_fully_searched,omitempty"`
+	Missing         []string               `json:"missing,omitempty"` // as Result's
 	CompleteThrough []Through              `json:"complete_through"`
 	Hints           []string               `json:"hints"`
 	Facets          map[index.Facet]Spread `json:"facets"`
@@ -87,7 +88,7 @@ func (s *Service) Facets(ctx context.Context, by record.Actor, r FacetRequest) (
 		return nil, fmt.Errorf("search: %w", err)
 	}
 	res := &Facets{
-		Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: append([]Through{}, through...),
+		Query: canonical, Missing: found.Missing, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: append([]Through{}, through...),
 		Hints: append([]string{}, parsed.Hints...), Facets: map[index.Facet]Spread{},
 	}
 	for f, spread := range found.Facets {

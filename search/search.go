@@ -51,6 +51,7 @@ type Result struct {
 	Query           string    `json:"query"`                        // canonical form: what the machine understood
 	Total           uint64    `json:"total"`                        // records; of reports shown as one, each counts
 	Uncounted       bool      `json:"uncounted,omitempty"`          // of a Page: there are no totals in it
+	Missing         []string  `json:"missing,omitempty"`            // months (yyyy-mm) of receipt that are being indexed again after damage: more may match
 	NotSearched     uint64    `json:"not_fully_searched,omitempty"` // records of which the query can't say: some of them could not be read
 	CompleteThrough []Through `json:"complete_through"`
 	Hints           []string  `json:"hints"`
@@ -150,7 +151,7 @@ func (s *Service) Search(ctx context.Context, by record.Actor, r Request) (*Resu
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err) // without the query, which no log shall have
 	}
-	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, CompleteThrough: through, Hints: append([]string{}, parsed.Hints...)}
+	res := &Result{Query: canonical, Total: found.Total, NotSearched: found.Unknown, Missing: found.Missing, CompleteThrough: through, Hints: append([]string{}, parsed.Hints...)}
 	if req.Page && !found.Counted {
 		res.Total, res.NotSearched, res.Uncounted = 0, 0, true
 	}

@@ -90,7 +90,7 @@ func tableSets(docs []*document.Document) map[string][]record.ID {
 // are "? ". Today is the first of April 2026, in Paris.
 func TestTable(t *testing.T) {
 	docs := tableMail(t)
-	b, err := bleve.Open(t.TempDir())
+	b, err := bleve.Open(t.TempDir(), bleve.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

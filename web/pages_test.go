@@ -119,7 +119,9 @@ func TestNotFullySearched(t *testing.T) {
 		t.Error("not_fully_searched is not handed on")
 	}
 	f.result.NotSearched = 0
-	contains(t, ask(h, "/?q=a").Body.String(), "!not fully searched")
+	contains(t, ask(h, "/?q=a").Body.String(), "!not fully searched", "!Not everything was searched")
+	f.result.Missing = []string{"2025-03", "2025-04"}
+	contains(t, ask(h, "/?q=a").Body.String(), "Not everything was searched", "2025-03, 2025-04")
 }
 
 func TestFaultsOfQueriesAreUnderlined(t *testing.T) {

@@ -105,6 +105,9 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 		return err
 	}
 	if count {
+		if len(res.Missing) > 0 {
+			fmt.Fprintln(os.Stderr, "holdfast: search:", missingText(res.Missing))
+		}
 		_, err := fmt.Fprintln(w, res.Total)
 		return err
 	}
@@ -132,11 +135,11 @@ func printResult(w io.Writer, body io.Reader, asJSON, count bool) error {
 	if res.Uncounted {
 		total = fmt.Sprint(len(res.Hits), " or more")
 	}
-	return printSum(w, total, res.Query, res.NotSearched, res.CompleteThrough)
+	return printSum(w, total, res.Query, res.NotSearched, res.Missing, res.CompleteThrough)
 }
 
 // printSum prints what is true of all that was found.
-func printSum(w io.Writer, total, read string, unsure uint64, complete []search.Through) error {
+func printSum(w io.Writer, total, read string, unsure uint64, missing []string, complete []search.Through) error {
 	through := make([]string, len(complete))
 	for i, c := range complete {
 		through[i] = fmt.Sprintf("entry %d of %s", c.Seq, c.Log)
@@ -149,6 +152,11 @@ func printSum(w io.Writer, total, read string, unsure uint64, complete []search.
 	}
 	if unsure > 0 {
 		if _, err := fmt.Fprintf(w, "%d not fully searched: some of each could not be read, and what is missing might match (--not-fully-searched)\n", unsure); err != nil {
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		if _, err := fmt.Fprintln(w, missingText(missing)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +190,12 @@ func printFacets(w io.Writer, body io.Reader, asJSON bool) error {
 	for _, hint := range res.Hints {
 		fmt.Fprintln(w, "hint:", hint)
 	}
-	return printSum(w, fmt.Sprint(res.Total), res.Query, res.NotSearched, res.CompleteThrough)
+	return printSum(w, fmt.Sprint(res.Total), res.Query, res.NotSearched, res.Missing, res.CompleteThrough)
+}
+
+// missingText says of which months a search could not see all.
+func missingText(months []string) string {
+	return "MISSING: the index of " + strings.Join(months, ", ") + " was damaged and is being made again from the archive: more mail of that time may match"
 }
 
 // short cuts a text for a column, and makes control characters harmless to a terminal.

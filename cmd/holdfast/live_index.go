@@ -53,8 +53,8 @@ type generation struct {
 	done     chan struct{} // closed when the follower has ended
 }
 
-// openIndex opens the index in force. One that is damaged is set aside and made again: it is derived.
-func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool, busy func() bool, log *slog.Logger, reg prometheus.Registerer, arrive arrival) (*liveIndex, error) {
+// openIndex opens the index in force. One that is damaged as a whole, or that was made from another ledger, is made again: it is derived.
+func openIndex(ctx context.Context, cfg index.Config, node string, a *archive.Archive, s *spool.Spool, busy func() bool, log *slog.Logger, reg prometheus.Registerer, arrive arrival) (*liveIndex, error) {
 	gens, err := index.OpenGenerations(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -64,11 +64,11 @@ func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool
 	if err != nil {
 		return nil, err
 	}
-	l.now, err = l.open(dir)
-	if errors.Is(err, index.ErrCorrupt) {
-		log.Error("index is damaged and is built again", "err", err)
+	l.now, err = l.open(ctx, dir)
+	if errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrOtherLedger) {
+		log.Error("index can't be used and is built again", "err", err)
 		if dir, err = gens.Next(); err == nil {
-			if l.now, err = l.open(dir); err == nil {
+			if l.now, err = l.open(ctx, dir); err == nil {
 				err = gens.Adopt(dir)
 			}
 		}
@@ -80,20 +80,23 @@ func openIndex(cfg index.Config, node string, a *archive.Archive, s *spool.Spool
 	return l, nil
 }
 
-func (l *liveIndex) open(dir string) (*generation, error) {
-	opened, err := bleve.Open(dir)
+func (l *liveIndex) open(ctx context.Context, dir string) (*generation, error) {
+	opened, err := bleve.Open(dir, bleve.Options{Log: l.log})
 	if err != nil {
 		return nil, err
 	}
 	b := &watched{Backend: opened, damaged: l.repair, arrive: l.arrive}
-	cursors, err := opened.Through(context.Background()) // no I/O
+	cursors, err := opened.Through(ctx)
+	if err == nil {
+		err = index.CheckLedger(ctx, opened, l.archive)
+	}
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
 	l.outdated = !index.OwnDomains(cursors, l.own)
 	f := index.New(index.Options{
 		Node: l.node, Own: l.own, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
-		Tail: indexTail{l.spool.Tail(), l.spool, l.archive},
+		Tail: &indexTail{l.spool.Tail(), l.spool, l.archive},
 	})
 	g := &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}
 	g.fresh.Store(len(cursors) == 0)
@@ -108,7 +111,9 @@ type indexTail struct {
 	archive *archive.Archive
 }
 
-func (t indexTail) Next(ctx context.Context) (*record.Item, error) {
+func (t *indexTail) Rewind() { t.Tail = t.Spool.Tail() }
+
+func (t *indexTail) Next(ctx context.Context) (*record.Item, error) {
 	for {
 		it, err := t.Tail.Next(ctx)
 		if err != nil {
@@ -266,7 +271,7 @@ func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint6
 	if err != nil {
 		return err
 	}
-	g, err := l.open(dir)
+	g, err := l.open(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	}
 	n.mail.Spool, n.mail.archive = n.spool, n.archive
 	n.audit = audit.New(cfg.Node, n.spool)
-	n.index, err = openIndex(cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg, n.arrive)
+	n.index, err = openIndex(ctx, cfg.Index, cfg.Node, n.archive, n.spool, n.mail.busy, n.log.With("part", "index"), n.reg, n.arrive)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"sync"
 
 	bleveindex "github.com/blevesearch/bleve_index_api"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/index"
 )
@@ -36,18 +38,28 @@ type Backend struct {
 	closed bool
 	meta   *meta
 
-	shardsMu sync.Mutex // guards open
+	shardsMu sync.Mutex // guards open, and how its shards are used
 	open     map[string]*shard
+	retired  map[*shard]bool // whose folders are not removed yet
+
+	log     *slog.Logger
+	closing chan struct{}
+	tended  chan struct{} // closed when tend has ended
 
 	tallies tallies
 }
 
 var _ index.Backend = (*Backend)(nil)
 
+// Options are what an index may be wired with.
+type Options struct {
+	Log *slog.Logger // nil: none
+}
+
 // Open opens the index in a folder, making it where there is none: an index is derived, and an empty one says so by its cursors. One
-// process at a time. An index that is damaged, or of another version of this format, is index.ErrCorrupt: remove the folder and let it be
-// built again (holdfast rebuild).
-func Open(dir string) (*Backend, error) {
+// process at a time. An index of which the whole is damaged, or of another version of this format, is index.ErrCorrupt: remove the folder and
+// let it be built again (holdfast rebuild). A shard that is damaged is set aside when that shows, and comes again from the archive.
+func Open(dir string, o Options) (*Backend, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
@@ -58,13 +70,25 @@ func Open(dir string) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	b := &Backend{dir: dir, meta: m, builder: newBuilder(), open: map[string]*shard{}}
-	for _, name := range slices.Sorted(maps.Keys(m.list())) {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return nil, errors.Join(fmt.Errorf("index: shard %s: %w: %w", name, err, index.ErrCorrupt), m.db.Close())
+	if err := sweep(dir, m.list()); err != nil {
+		return nil, errors.Join(fmt.Errorf("index: %w", err), m.db.Close())
+	}
+	b := &Backend{
+		dir: dir, meta: m, builder: newBuilder(), open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
+	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	for name, s := range m.list() {
+		if s.Batch == 0 {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, s.folder(name))); errors.Is(err, os.ErrNotExist) {
+			b.setAside(&damage{name, s.folder(name), fmt.Errorf("%w: %w", err, index.ErrCorrupt)})
 		}
 	}
 	b.queue = bleveindex.NewAnalysisQueue(1) // documents come analysed
+	go b.tend()
 	return b, nil
 }
 
@@ -78,6 +102,8 @@ func (b *Backend) Close() error {
 		return index.ErrClosed
 	}
 	b.closed = true
+	close(b.closing)
+	<-b.tended
 	var errs []error
 	for _, s := range b.open {
 		errs = append(errs, s.close())
@@ -97,22 +123,6 @@ func (b *Backend) Through(context.Context) (map[string]uint64, error) {
 	return b.meta.cursors(), nil
 }
 
-// shard opens a shard, or gives the one that is open. Called with mu held for reading.
-func (b *Backend) shard(name string) (*shard, error) {
-	b.shardsMu.Lock()
-	defer b.shardsMu.Unlock()
-	if s := b.open[name]; s != nil {
-		return s, nil
-	}
-	known, _ := b.meta.shard(name)
-	s, err := openShard(b.dir, name, b.queue, known.Batch)
-	if err != nil {
-		return nil, err
-	}
-	b.open[name] = s
-	return s, nil
-}
-
 // Apply implements index.Backend. An id that is both in Documents and in Deletes is deleted; of two documents with one id the last counts.
 func (b *Backend) Apply(ctx context.Context, batch index.Batch) error {
 	b.applyMu.Lock()
@@ -122,6 +132,17 @@ func (b *Backend) Apply(ctx context.Context, batch index.Batch) error {
 	if b.closed {
 		return index.ErrClosed
 	}
+	if err := b.applyLocked(ctx, batch); err != nil {
+		if b.setAside(err) {
+			err = fmt.Errorf("%v: %w", err, errMoved)
+		}
+		return fmt.Errorf("index: %w", err)
+	}
+	return nil
+}
+
+// applyLocked is Apply with applyMu and mu held.
+func (b *Backend) applyLocked(ctx context.Context, batch index.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -131,30 +152,66 @@ func (b *Backend) Apply(ctx context.Context, batch index.Batch) error {
 	touched := map[string]shardMeta{}
 	for _, name := range slices.Sorted(maps.Keys(parts)) {
 		p := parts[name]
-		s, err := b.shard(name)
-		if err == nil {
-			err = s.apply(p.ops, next)
-		}
-		if err == nil && p.fresh {
-			err = syncDir(b.dir) // the shard's own name
-		}
-		if err != nil {
-			return fmt.Errorf("index: shard %s: %w", name, err)
+		if err := b.applyPart(name, p, next); err != nil {
+			return err
 		}
 		p.meta.Batch = next
 		touched[name] = p.meta
 	}
-	if err := b.meta.commit(next, batch.Through, touched); err != nil {
-		return fmt.Errorf("index: %w", err)
+	for name, m := range b.meta.list() {
+		if m.Lost == 0 || !slices.Contains(batch.Restored, index.Loss{Month: name, No: m.Lost}) {
+			continue
+		}
+		if t, ok := touched[name]; ok {
+			m = t
+		}
+		m.Lost = 0
+		touched[name] = m
+	}
+	return b.meta.commit(next, batch.Through, batch.Trees, touched)
+}
+
+// Trees implements index.Backend.
+func (b *Backend) Trees() map[string]tlog.Tree {
+	b.meta.mu.RLock()
+	defer b.meta.mu.RUnlock()
+	return maps.Clone(b.meta.trees)
+}
+
+// Lost implements index.Backend.
+func (b *Backend) Lost() (list []index.Loss) {
+	for name, m := range b.meta.list() {
+		if m.Lost != 0 {
+			list = append(list, index.Loss{Month: name, No: m.Lost})
+		}
+	}
+	return list
+}
+
+// applyPart applies what of a batch goes to one shard.
+func (b *Backend) applyPart(name string, p *part, batch uint64) error {
+	s, err := b.acquire(name)
+	if err != nil {
+		return err
+	}
+	defer b.release(s)
+	if s.folder != p.meta.folder(name) {
+		return fmt.Errorf("shard %s: %w", name, errMoved)
+	}
+	err = s.apply(p.ops, batch)
+	if err == nil && p.meta.Batch == 0 {
+		err = syncDir(b.dir) // the shard's own name
+	}
+	if err != nil {
+		return &damage{name, s.folder, err}
 	}
 	return nil
 }
 
 // part is what of a batch goes to one shard.
 type part struct {
-	ops   *bleveindex.Batch
-	meta  shardMeta // of the shard, once this is applied
-	fresh bool      // there was no such shard
+	ops  *bleveindex.Batch
+	meta shardMeta // of the shard, once this is applied
 }
 
 // split makes the parts of a batch.
@@ -163,8 +220,8 @@ func (b *Backend) split(batch index.Batch) map[string]*part {
 	of := func(name string) *part {
 		p := parts[name]
 		if p == nil {
-			known, ok := b.meta.shard(name)
-			p = &part{ops: bleveindex.NewBatch(), meta: known, fresh: !ok}
+			known, _ := b.meta.shard(name)
+			p = &part{ops: bleveindex.NewBatch(), meta: known}
 			parts[name] = p
 		}
 		return p

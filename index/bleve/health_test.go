@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func TestGoesOnAfterFailedWrites(t *testing.T) {
 	}
 }
 
-// TestDeadShardKeepsNobodyWaiting: when a goroutine of Bleve's is gone for good, Apply says so.
+// TestDeadShardKeepsNobodyWaiting: when a goroutine of Bleve's is gone for good, another shard takes the place of this one.
 func TestDeadShardKeepsNobodyWaiting(t *testing.T) {
 	w := newWorld(t, 11)
 	b := open(t, t.TempDir())
@@ -62,9 +63,13 @@ func TestDeadShardKeepsNobodyWaiting(t *testing.T) {
 	s := b.open[shardName(d.ID)]
 	defer s.ix.Close() // which Backend.Close does not do with a dead one
 	scorch.RegistryAsyncErrorCallbacks[callbackName](scorch.NewScorchError("persister", "panic", scorch.ErrAsyncPanic), s.dir)
-	if err := b.Apply(context.Background(), batch); !errors.Is(err, index.ErrCorrupt) {
+	if err := b.Apply(context.Background(), batch); err == nil || errors.Is(err, index.ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
+	if res := find(t, b, index.Request{Query: query.All{}}); res.Total != 0 || !slices.Equal(res.Missing, []string{shardName(d.ID)}) {
+		t.Errorf("total %d, missing %v", res.Total, res.Missing)
+	}
+	apply(t, b, batch)
 	if res := find(t, b, index.Request{Query: query.All{}}); res.Total != 1 {
 		t.Errorf("total %d, want 1", res.Total)
 	}

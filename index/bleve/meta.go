@@ -1,6 +1,7 @@
 package bleve
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/index"
 )
@@ -24,24 +28,37 @@ type meta struct {
 	db   *bolt.DB
 	path string
 
+	writing sync.Mutex // held from what a change is made of until it is known here
+
 	mu      sync.RWMutex         // guards what follows: what the file says
 	batch   uint64               // number of the last batch
+	folders uint64               // number of the last folder that was made for a shard
 	through map[string]uint64    // the follower's cursors
+	trees   map[string]tlog.Tree // of the logs that they are of
 	shards  map[string]shardMeta // by name
 }
 
 // shardMeta is what is known of a shard without opening it.
 type shardMeta struct {
-	Batch uint64 `json:"batch"` // the last batch that went there: the shard's own mark must not be less
-	First int64  `json:"first"` // the earliest Received in it, Unix nanoseconds; deletions don't change it
-	Last  int64  `json:"last"`  // the latest
+	Batch uint64 `json:"batch"`          // the last batch that went there: the shard's own mark must not be less. 0: there is nothing in it
+	First int64  `json:"first"`          // the earliest Received in it, Unix nanoseconds; deletions don't change it
+	Last  int64  `json:"last"`           // the latest
+	Dir   string `json:"dir,omitempty"`  // its folder; empty: that of its name
+	Lost  uint64 `json:"lost,omitempty"` // not 0: what was in it was lost, and is not all there again; tells one loss from another
 }
+
+// folder is the name of the shard's folder.
+func (s shardMeta) folder(name string) string { return cmp.Or(s.Dir, name) }
+
+// errMoved: the shard has another folder by now. What was done to the one before counts for nothing.
+var errMoved = errors.New("shard was set aside meanwhile")
 
 const metaFile = "meta.db"
 
 var (
 	bucketMeta    = []byte("meta")
 	bucketThrough = []byte("through")
+	bucketTrees   = []byte("trees")
 	bucketShards  = []byte("shards")
 
 	keyFormat = []byte("format")
@@ -65,7 +82,7 @@ func openMeta(dir string) (*meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &meta{db: db, path: path, through: map[string]uint64{}, shards: map[string]shardMeta{}}
+	m := &meta{db: db, path: path, through: map[string]uint64{}, trees: map[string]tlog.Tree{}, shards: map[string]shardMeta{}}
 	if err := m.load(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -98,7 +115,7 @@ func openBolt(path string) (db *bolt.DB, err error) {
 
 func (m *meta) load() error {
 	return m.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketThrough, bucketShards} {
+		for _, name := range [][]byte{bucketMeta, bucketThrough, bucketTrees, bucketShards} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("%s: %w", m.path, err)
 			}
@@ -119,25 +136,67 @@ func (m *meta) load() error {
 		}); err != nil {
 			return err
 		}
+		if err := tx.Bucket(bucketTrees).ForEach(func(k, v []byte) error {
+			if len(v) != 8+tlog.HashSize {
+				return fmt.Errorf("%s: tree of %s: %d bytes: %w", m.path, k, len(v), index.ErrCorrupt)
+			}
+			m.trees[string(k)] = tlog.Tree{N: int64(parseNumber(v[:8])), Hash: tlog.Hash(v[8:])}
+			return nil
+		}); err != nil {
+			return err
+		}
 		return tx.Bucket(bucketShards).ForEach(func(k, v []byte) error {
 			var s shardMeta
 			if err := json.Unmarshal(v, &s); err != nil {
 				return fmt.Errorf("%s: shard %s: %w: %w", m.path, k, err, index.ErrCorrupt)
 			}
 			m.shards[string(k)] = s
+			m.folders = max(m.folders, folderNumber(s.Dir))
 			return nil
 		})
 	})
 }
 
-// commit makes a batch durable: its number, the cursors it sets, the shards it touched. For one caller at a time.
-func (m *meta) commit(batch uint64, through map[string]uint64, shards map[string]shardMeta) error {
+// commit makes a batch durable: its number, the cursors it sets, the shards it touched. For one caller at a time. errMoved where one of them
+// was set aside since.
+func (m *meta) commit(batch uint64, through map[string]uint64, trees map[string]tlog.Tree, shards map[string]shardMeta) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	for name, s := range shards {
+		if now, ok := m.shard(name); ok && now.folder(name) != s.folder(name) {
+			return fmt.Errorf("shard %s: %w", name, errMoved)
+		}
+	}
+	return m.write(&batch, through, trees, shards)
+}
+
+// change sets what is known of one shard, unless it has another folder than expected by now: errMoved.
+func (m *meta) change(name, folder string, to func(*shardMeta)) error {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	s, ok := m.shard(name)
+	if !ok || s.folder(name) != folder {
+		return errMoved
+	}
+	to(&s)
+	return m.write(nil, nil, nil, map[string]shardMeta{name: s})
+}
+
+// write is one transaction. Called with writing held.
+func (m *meta) write(batch *uint64, through map[string]uint64, trees map[string]tlog.Tree, shards map[string]shardMeta) error {
 	err := m.db.Update(func(tx *bolt.Tx) error {
-		if err := tx.Bucket(bucketMeta).Put(keyBatch, number(batch)); err != nil {
-			return err
+		if batch != nil {
+			if err := tx.Bucket(bucketMeta).Put(keyBatch, number(*batch)); err != nil {
+				return err
+			}
 		}
 		for name, n := range through {
 			if err := tx.Bucket(bucketThrough).Put([]byte(name), number(n)); err != nil {
+				return err
+			}
+		}
+		for name, t := range trees {
+			if err := tx.Bucket(bucketTrees).Put([]byte(name), append(number(uint64(t.N)), t.Hash[:]...)); err != nil {
 				return err
 			}
 		}
@@ -157,10 +216,34 @@ func (m *meta) commit(batch uint64, through map[string]uint64, shards map[string
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.batch = batch
+	if batch != nil {
+		m.batch = *batch
+	}
 	maps.Copy(m.through, through)
+	maps.Copy(m.trees, trees)
 	maps.Copy(m.shards, shards)
 	return nil
+}
+
+// newFolder names a folder for a shard that no shard has had since Open, which removes what was left of those before.
+func (m *meta) newFolder(name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.folders++
+	return name + folderMark + strconv.FormatUint(m.folders, 10)
+}
+
+// folderMark stands before the number in a folder's name.
+const folderMark = "~"
+
+// folderNumber is the number in a folder's name, or 0.
+func folderNumber(folder string) uint64 {
+	_, text, _ := strings.Cut(folder, folderMark)
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func (m *meta) lastBatch() uint64 {

@@ -21,8 +21,7 @@ import (
 	"github.com/holdfast-archive/holdfast/index/query"
 )
 
-// Search implements index.Backend. It goes from shard to shard, the most promising first; a shard that can't have a hit for the page is
-// only counted, one whose records were all received at other times than the query asks for is not opened.
+// Search implements index.Backend. A shard that turns out damaged is set aside, and the search begins again without it.
 func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -34,14 +33,35 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 		ctx, cancel = context.WithTimeout(ctx, r.Within)
 		defer cancel()
 	}
+	for {
+		res, err := b.search(ctx, r)
+		switch {
+		case err == nil:
+			return res, nil
+		case b.setAside(err): // each time another
+		case errors.Is(err, index.ErrCorrupt): // but its files are well
+			return nil, fmt.Errorf("index: %v", err)
+		default:
+			return nil, fmt.Errorf("index: %w", err)
+		}
+	}
+}
+
+// search goes from shard to shard, the most promising first; a shard that can't have a hit for the page is only counted, one whose records
+// were all received at other times than the query asks for is not opened.
+func (b *Backend) search(ctx context.Context, r index.Request) (*index.Result, error) {
 	s, err := newSearch(ctx, r)
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+		return nil, err
 	}
-	defer s.close()
+	defer s.close(b)
 	shards := b.candidates(r)
 	counted := true
+	var missing []string
 	for _, c := range shards {
+		if c.Lost != 0 {
+			missing = append(missing, c.name)
+		}
 		if r.Page && !s.page.wants(c.shardMeta) {
 			counted = false
 			continue
@@ -54,14 +74,15 @@ func (b *Backend) Search(ctx context.Context, r index.Request) (*index.Result, e
 			err = b.refuse(ctx, shards, wide)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("index: shard %s: %w", c.name, err)
+			return nil, err
 		}
 	}
-	var hits []index.Hit
-	if err := guard(func() (err error) { hits, err = s.hits(); return err }); err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+	hits, err := s.hits()
+	if err != nil {
+		return nil, err
 	}
-	return &index.Result{Total: s.total, Unknown: s.blank, Counted: counted, Hits: hits}, nil
+	slices.Sort(missing)
+	return &index.Result{Total: s.total, Unknown: s.blank, Counted: counted, Hits: hits, Missing: missing}, nil
 }
 
 // candidate is a shard that may have hits.
@@ -73,8 +94,12 @@ type candidate struct {
 // candidates gives the shards to be searched, those first whose hits come first in the order of receipt.
 func (b *Backend) candidates(r index.Request) []candidate {
 	from, before := received(r.Query)
+	one, byID := r.Query.(query.ID)
 	var list []candidate
 	for name, m := range b.meta.list() {
+		if byID && name != shardName(one.ID) {
+			continue
+		}
 		if m.First < before && m.Last >= from {
 			list = append(list, candidate{name, m})
 		}
@@ -89,11 +114,19 @@ func (b *Backend) candidates(r index.Request) []candidate {
 }
 
 func (b *Backend) searchShard(s *search, c candidate) error {
-	sh, err := b.shard(c.name)
+	if c.Batch == 0 {
+		return nil // nothing is in it yet
+	}
+	sh, err := b.acquire(c.name)
 	if err != nil {
 		return err
 	}
-	return guard(func() error { return s.shard(sh, sh.snapshot(), !s.page.wants(c.shardMeta)) })
+	s.held = append(s.held, sh)
+	err = guard(func() error { return s.shard(sh, sh.snapshot(), !s.page.wants(c.shardMeta)) })
+	if errors.Is(err, index.ErrCorrupt) {
+		return &damage{c.name, sh.folder, err}
+	}
+	return err
 }
 
 // guard turns what reading a damaged segment may lead to, a panic or a fault in mapped memory, into an error.
@@ -111,11 +144,15 @@ func guard(read func() error) (err error) {
 func (b *Backend) refuse(ctx context.Context, shards []candidate, w *tooWide) error {
 	words := map[string]struct{}{}
 	for _, c := range shards {
-		sh, err := b.shard(c.name)
+		if c.Batch == 0 {
+			continue
+		}
+		sh, err := b.acquire(c.name)
 		if err != nil {
 			return err
 		}
 		err = guard(func() error {
+			defer b.release(sh)
 			snap := sh.snapshot()
 			defer snap.Close()
 			for _, part := range snap.Segments() {
@@ -128,6 +165,9 @@ func (b *Backend) refuse(ctx context.Context, shards []candidate, w *tooWide) er
 		})
 		if errors.Is(err, errEnough) {
 			return fmt.Errorf("%s stands for more than %d: %w", w.typed, maxCounted, index.ErrTooBroad)
+		}
+		if errors.Is(err, index.ErrCorrupt) {
+			return &damage{c.name, sh.folder, err}
 		}
 		if err != nil {
 			return err
@@ -144,7 +184,8 @@ type search struct {
 	wide  *expansions
 	total uint64
 	blank uint64                  // of which it is unknown
-	snaps []*scorch.IndexSnapshot // that the page points into
+	held  []*shard                // that were searched
+	snaps []*scorch.IndexSnapshot // of those: the page points into them
 }
 
 func newSearch(ctx context.Context, r index.Request) (*search, error) {
@@ -155,10 +196,23 @@ func newSearch(ctx context.Context, r index.Request) (*search, error) {
 	return &search{ctx: ctx, req: r, page: p, wide: newExpansions()}, nil
 }
 
-func (s *search) close() {
+func (s *search) close(b *Backend) {
 	for _, snap := range s.snaps {
 		snap.Close()
 	}
+	for _, sh := range s.held {
+		b.release(sh)
+	}
+}
+
+// holder is the shard that a segment is of.
+func (s *search) holder(seg segment.Segment) *shard {
+	for i, snap := range s.snaps {
+		if slices.ContainsFunc(snap.Segments(), func(p *scorch.SegmentSnapshot) bool { return p.Segment() == seg }) {
+			return s.held[i]
+		}
+	}
+	return nil
 }
 
 // shard searches a snapshot of a shard, which is closed with the search.
@@ -238,15 +292,18 @@ func (s *search) hits() ([]index.Hit, error) {
 			continue
 		}
 		err := fmt.Errorf("document without a stored hit: %w", index.ErrCorrupt)
-		verr := p.seg.VisitStoredFields(uint64(p.number), func(field string, _ byte, value []byte, _ []uint64) bool {
-			if field == fieldNames[fieldHit] {
-				err = decodeHit(value, h)
-				return false
-			}
-			return true
+		verr := guard(func() error {
+			return p.seg.VisitStoredFields(uint64(p.number), func(field string, _ byte, value []byte, _ []uint64) bool {
+				if field == fieldNames[fieldHit] {
+					err = decodeHit(value, h)
+					return false
+				}
+				return true
+			})
 		})
 		if err = errors.Join(verr, err); err != nil {
-			return nil, fmt.Errorf("record %s: %w", p.id, err)
+			sh := s.holder(p.seg)
+			return nil, &damage{sh.name, sh.folder, fmt.Errorf("record %s: %w", p.id, err)}
 		}
 		h.ID, h.Cursor = p.id, index.Cursor{Key: p.key, ID: p.id}
 	}

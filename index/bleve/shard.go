@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/blevesearch/bleve/v2/index/scorch"
 	bleveindex "github.com/blevesearch/bleve_index_api"
@@ -16,9 +17,21 @@ import (
 
 // shard is the index of the records of one month.
 type shard struct {
-	name string
-	dir  string
-	ix   *scorch.Scorch
+	name   string
+	folder string // its name
+	dir    string // its path
+	ix     *scorch.Scorch
+
+	// Guarded by Backend.shardsMu.
+	refs    int           // who uses it
+	used    time.Time     // when the last of them went
+	busy    chan struct{} // not nil: it is being opened or closed; closed when that is done
+	retired bool          // there is another in its place
+
+	gone    chan struct{} // of one that was retired: closed once its folder has been removed
+	removed error         // or why it could not be; read after gone
+
+	checking sync.Mutex // held while all of it is read
 
 	mu      sync.Mutex
 	columns map[uint64][]keys   // of segments, by their id; a segment never changes
@@ -28,21 +41,25 @@ type shard struct {
 }
 
 // shardName is the shard that a record belongs to: the month of receipt that its id tells. So it is known of a deletion too.
-func shardName(id record.ID) string { return id.Time().Format("2006-01") }
+func shardName(id record.ID) string { return index.Month(id) }
 
 // keyMark is where a shard keeps the number of the last batch that it has taken.
 var keyMark = []byte("batch")
 
 // openShard opens a shard, or makes one. Its mark must be at least what meta says: Bleve begins anew, without an error, where it can't read
 // what is there, and a shard that lost documents must not pass for whole.
-func openShard(dir, name string, queue *bleveindex.AnalysisQueue, mark uint64) (s *shard, err error) {
-	s = &shard{name: name, dir: filepath.Join(dir, name), columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}}
+func openShard(dir, name, folder string, queue *bleveindex.AnalysisQueue, mark uint64) (s *shard, err error) {
+	path := filepath.Join(dir, folder)
+	s = &shard{name: name, folder: folder, dir: path, columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}, gone: make(chan struct{})}
 	defer func() {
 		if r := recover(); r != nil { // bbolt does, on damage
 			s.health.forget()
-			s, err = nil, fmt.Errorf("%s: %v: %w", filepath.Join(dir, name), r, index.ErrCorrupt)
+			s, err = nil, fmt.Errorf("%s: %v: %w", path, r, index.ErrCorrupt)
 		}
 	}()
+	if err := scarce(path); err != nil {
+		return nil, err
+	}
 	if mark > 0 {
 		if _, err := os.Stat(s.dir); err != nil {
 			return nil, fmt.Errorf("%w: %w", err, index.ErrCorrupt)
