@@ -8,11 +8,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/search"
@@ -34,6 +36,7 @@ type Services struct {
 	BeginImport func(ctx context.Context, by record.Actor, paths, reports []string) error
 	Import      func(ctx context.Context, origin string, reports []string, message io.Reader) (record.ID, error)
 	Rebuild     func(ctx context.Context, by record.Actor, progress func(Progress)) error
+	Export      func(ctx context.Context, by record.Actor, r search.ExportRequest) (*bundle.Result, error)
 	Log         *slog.Logger // nil: none
 }
 
@@ -97,6 +100,7 @@ func (a *api) routes() http.Handler {
 		mux.HandleFunc("POST /api/v1/imports", a.beginImport)
 		mux.HandleFunc("POST /api/v1/imports/{id}", a.importMessage)
 		mux.HandleFunc("POST /api/v1/rebuild", a.rebuild)
+		mux.HandleFunc("POST /api/v1/exports", a.export)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.fail(w, noRoute(w, r)) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -367,6 +371,63 @@ func (a *api) rebuild(w http.ResponseWriter, r *http.Request) {
 	a.stream(w, func(progress func(Progress)) (any, error) {
 		return map[string]bool{"ok": true}, a.Rebuild(r.Context(), actor(r), progress)
 	})
+}
+
+// export writes a bundle. The query parameters are those of a search, and: to, the folder to be made; first, the first number; fold=1;
+// bom=0; matter; custodian, repeated: "Name: address, address"; withhold, a file with a line "ID ground" for each record that is withheld.
+func (a *api) export(w http.ResponseWriter, r *http.Request) {
+	if a.Export == nil {
+		a.fail(w, fmt.Errorf("export: %w", errUnavailable))
+		return
+	}
+	req, err := exportRequest(r)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	a.stream(w, func(progress func(Progress)) (any, error) {
+		var last time.Time
+		req.Progress = func(done, total int64) {
+			if now := time.Now(); now.Sub(last) > 200*time.Millisecond {
+				last = now
+				progress(Progress{Step: "export", Done: done, Total: total, Unit: "messages"})
+			}
+		}
+		return a.Export(r.Context(), actor(r), *req)
+	})
+}
+
+func exportRequest(r *http.Request) (*search.ExportRequest, error) {
+	base, err := searchRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	out := &search.ExportRequest{Query: base.Query, Location: base.Location, Place: q.Get("to")}
+	if !filepath.IsAbs(out.Place) {
+		return nil, fmt.Errorf("%w: to %q is not an absolute path", errBadRequest, out.Place)
+	}
+	out.Bundle = bundle.Request{Matter: q.Get("matter"), Numbering: bundle.DefaultNumbering, Fold: q.Get("fold") == "1", NoBOM: q.Get("bom") == "0"}
+	if first := q.Get("first"); first != "" {
+		if out.Bundle.Numbering, err = bundle.ParseNumbering(first); err != nil {
+			return nil, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+	}
+	for _, text := range q["custodian"] {
+		person, err := bundle.ParsePerson(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		out.Bundle.Custodian = append(out.Bundle.Custodian, person)
+	}
+	if path := q.Get("withhold"); path != "" {
+		list, err := bundle.ReadPrivileged(path)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		out.Review, out.Bundle.Withheld = list, list.Digest.String()
+	}
+	return out, nil
 }
 
 // stream answers with lines while the work goes on.

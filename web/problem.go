@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/audit"
+	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/ledger"
 	"github.com/holdfast-archive/holdfast/archive/message"
 	"github.com/holdfast-archive/holdfast/archive/object"
@@ -43,7 +44,8 @@ var (
 )
 
 // asked are the errors whose text says nothing but what the asker sent.
-var asked = []error{record.ErrID, search.ErrCursor, search.ErrSort, search.ErrFacet, search.ErrNoSet, errBadRequest}
+var asked = []error{record.ErrID, search.ErrCursor, search.ErrSort, search.ErrFacet, search.ErrNoSet, bundle.ErrExists, bundle.ErrOther, bundle.ErrRequest,
+	errBadRequest}
 
 const hintVerify = "run holdfast verify --full: it names what was altered or is missing"
 

@@ -33,13 +33,19 @@ func New(node string, custody Custody) *Log { return &Log{node: node, custody: c
 
 // Do puts an act into custody: kind (record.Act…), who, and what it says. The error is ErrNotRecorded.
 func (l *Log) Do(ctx context.Context, kind string, by record.Actor, detail map[string]any) error {
+	_, err := l.Record(ctx, kind, by, detail)
+	return err
+}
+
+// Record is Do, and gives the act that is in custody.
+func (l *Log) Record(ctx context.Context, kind string, by record.Actor, detail map[string]any) (record.Act, error) {
 	now := l.now().UTC()
 	act := record.Act{
 		V: record.Version, ID: record.NewID(now), Kind: kind, Nonce: record.NewNonce(), Time: now,
 		Node: l.node, Actor: by, Detail: detail,
 	}
 	if err := l.custody.AppendAct(ctx, act); err != nil {
-		return fmt.Errorf("%s by %s: %w: %w", kind, by.ID, ErrNotRecorded, err)
+		return record.Act{}, fmt.Errorf("%s by %s: %w: %w", kind, by.ID, ErrNotRecorded, err)
 	}
-	return nil
+	return act, nil
 }

@@ -198,6 +198,9 @@ const (
 	ActRebuild = "rebuild"
 	ActProof   = "proof"
 
+	ActExport     = "export"
+	ActExportDone = "export-done"
+
 	ActQueueView    = "queue-view"
 	ActQueueRetry   = "queue-retry"
 	ActQueueHold    = "queue-hold"

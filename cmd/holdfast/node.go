@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/audit"
+	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/journal"
@@ -234,7 +235,8 @@ func (n *node) close(ctx context.Context) error {
 
 // services is what people can ask of this node.
 func (n *node) services() web.Services {
-	return web.Services{Search: n.search, BeginImport: n.beginImport, Import: n.importMessage, Rebuild: n.rebuild, Log: n.log.With("part", "web")}
+	return web.Services{Search: n.search, BeginImport: n.beginImport, Import: n.importMessage, Rebuild: n.rebuild, Export: n.export,
+		Log: n.log.With("part", "web")}
 }
 
 // beginImport writes the act of an import, which the messages that follow belong to.
@@ -252,6 +254,12 @@ func (n *node) beginImport(ctx context.Context, by record.Actor, paths, reports 
 // importMessage takes one message into custody.
 func (n *node) importMessage(ctx context.Context, origin string, reports []string, message io.Reader) (record.ID, error) {
 	return journal.Import(ctx, n.mail, origin, reports, message)
+}
+
+// export writes a bundle.
+func (n *node) export(ctx context.Context, by record.Actor, r search.ExportRequest) (*bundle.Result, error) {
+	r.Software = version
+	return n.search.Export(ctx, by, r)
 }
 
 // rebuild makes catalog and index again from the archive.

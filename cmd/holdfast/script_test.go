@@ -175,7 +175,7 @@ func waitForScript(ts *testscript.TestScript, neg bool, args []string) {
 // Each command says what it is for by an example, and takes --config; those that print data take --json.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	withJSON := map[string]bool{
-		"init": true, "check": true, "search": true, "get": true, "import": true, "proof": true, "verify": true, "rebuild": true,
+		"init": true, "check": true, "search": true, "get": true, "import": true, "proof": true, "verify": true, "rebuild": true, "export": true,
 		"list": true, "show": true, "retry": true, "hold": true, "release": true, "drop": true, "recover": true,
 	}
 	var look func(cmd *cobra.Command)
