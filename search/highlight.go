@@ -69,6 +69,15 @@ func (s *Service) Highlight(ctx context.Context, by record.Actor, id record.ID, 
 	return out, nil
 }
 
+// Parse reads a query as Search does, and asks nothing.
+func (s *Service) Parse(text string, loc *time.Location) (query.Query, error) {
+	parsed, err := s.parse(text, loc)
+	return parsed.Query, err
+}
+
+// Pieces cuts a text at its marks.
+func Pieces(text string, marks []query.Mark) []Piece { return pieces(text, 0, len(text), marks) }
+
 // snippets gives what stands around the first of the marks. Marks near each other share one.
 func snippets(text string, marks []query.Mark) (list [][]Piece) {
 	for len(marks) > 0 && len(list) < maxSnippets {

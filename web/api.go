@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/query"
 	"github.com/holdfast-archive/holdfast/search"
 )
 
@@ -25,6 +26,7 @@ import (
 type Searcher interface {
 	Search(ctx context.Context, by record.Actor, r search.Request) (*search.Result, error)
 	Facets(ctx context.Context, by record.Actor, r search.FacetRequest) (*search.Facets, error)
+	Parse(query string, loc *time.Location) (query.Query, error)
 	Highlight(ctx context.Context, by record.Actor, id record.ID, query string, loc *time.Location) (*search.Highlight, error)
 	View(ctx context.Context, by record.Actor, id record.ID, what string) (*archive.Stored, error)
 	Proof(ctx context.Context, by record.Actor, id record.ID) ([]byte, error)
@@ -131,6 +133,10 @@ func (noSearch) Search(context.Context, record.Actor, search.Request) (*search.R
 }
 
 func (noSearch) Facets(context.Context, record.Actor, search.FacetRequest) (*search.Facets, error) {
+	return nil, fmt.Errorf("search: %w", errUnavailable)
+}
+
+func (noSearch) Parse(string, *time.Location) (query.Query, error) {
 	return nil, fmt.Errorf("search: %w", errUnavailable)
 }
 

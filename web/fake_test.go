@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/audit"
 	"github.com/holdfast-archive/holdfast/archive/record"
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/query"
 	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/syntax"
 )
@@ -83,6 +84,11 @@ func (f *fakeSearch) Facets(_ context.Context, by record.Actor, r search.FacetRe
 		Query: r.Query, Total: f.result.Total, CompleteThrough: []search.Through{}, Hints: []string{},
 		Facets: map[index.Facet]search.Spread{index.BySender: {Values: []search.Count{{Value: fmt.Sprint(r.Facets, r.Top), N: 3}}, More: 1}},
 	}, nil
+}
+
+func (*fakeSearch) Parse(text string, loc *time.Location) (query.Query, error) {
+	parsed, err := syntax.Parse(text, syntax.Env{Now: received, Location: loc})
+	return parsed.Query, err
 }
 
 func (f *fakeSearch) Highlight(_ context.Context, by record.Actor, id record.ID, query string, _ *time.Location) (*search.Highlight, error) {

@@ -12,6 +12,9 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/message"
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/document"
+	"github.com/holdfast-archive/holdfast/index/query"
+	"github.com/holdfast-archive/holdfast/search"
 )
 
 // What a page shows at most; the text and the message itself have all of it.
@@ -35,6 +38,8 @@ type messageView struct {
 	HeaderCut         bool
 	Text              string
 	TextCut           bool
+	TitleMarked       []search.Piece // Title and Text, with what the list's query asks for marked
+	TextMarked        []search.Piece
 	Outside           string // text that mail programs don't show
 	FrameClass        string // of the frame with the HTML; empty: there is none
 	Signed, Encrypted bool
@@ -120,6 +125,7 @@ func (p *pages) messagePage(w http.ResponseWriter, r *http.Request) {
 		header = m.Header
 		v.fill(m)
 	}
+	p.mark(&v, r)
 	if v.Report = reportOf(s.Item.ID, v.Envelope.Report); v.Report != nil {
 		p.findOthers(r.WithContext(ctx), v.Report, s.Item.ID, header.MessageID())
 	}
@@ -127,6 +133,24 @@ func (p *pages) messagePage(w http.ResponseWriter, r *http.Request) {
 		v.Deliveries = deliveriesOf(s, header)
 	}
 	p.render(w, http.StatusOK, "message.html", &v)
+}
+
+// mark marks what the query of the list asks for, by the analysis that it was evaluated with. Without a query, or with one that can't be read
+// any more, nothing is marked.
+func (p *pages) mark(v *messageView, r *http.Request) {
+	marks := map[query.Field][][]query.Mark{}
+	if req, err := searchRequest(r); err == nil && req.Query != "" {
+		if q, err := p.Search.Parse(req.Query, req.Location); err == nil {
+			marks = query.NewMatcher(&document.Document{Subject: v.Title, Body: v.Text}).Marks(q)
+		}
+	}
+	of := func(f query.Field, text string) []search.Piece {
+		if list := marks[f]; len(list) > 0 {
+			return search.Pieces(text, list[0])
+		}
+		return search.Pieces(text, nil)
+	}
+	v.TitleMarked, v.TextMarked = of(query.Subject, v.Title), of(query.Body, v.Text)
 }
 
 // protections are what message.Protected has, for people.

@@ -163,7 +163,7 @@ func TestMessagePage(t *testing.T) {
 	f.add(1, simpleMail)
 	id := idOf(1).String()
 	page := ask(h, "/message/"+id+"?q=merger&sort=-size&evil=1").Body.String()
-	contains(t, page, "<h1><bdi>Merger timetable, second draft</bdi></h1>", "Claire Dubois &lt;claire.dubois@acme.example&gt;",
+	contains(t, page, "<h1><bdi><mark>Merger</mark> timetable, second draft</bdi></h1>", "Claire Dubois &lt;claire.dubois@acme.example&gt;",
 		"Sat, 14 Mar 2026 09:12:03 +0100", "2026-03-14 08:12:03 UTC", "2026-03-14 08:12:04.005 UTC",
 		"The plan &lt;b&gt;moves&lt;/b&gt; to the week", "!<b>moves", `<iframe class="html short" src="/message/`+id+`/html" sandbox=""`,
 		`href="/message/`+id+`/attachment/2" download`, "invoice.html", `href="/api/v1/records/`+id+`/eml"`, `href="/api/v1/records/`+id+`/proof"`,
@@ -176,6 +176,9 @@ func TestMessagePage(t *testing.T) {
 	if len(f.acts) != 1 || f.acts[0] != "view "+id+" message" || f.open != 0 {
 		t.Errorf("acts %q, open %d", f.acts, f.open)
 	}
+	page = ask(h, "/message/"+id+"?q="+url.QueryEscape(`moves "second draft" -timetable`)).Body.String()
+	contains(t, page, "<h1><bdi>Merger timetable, <mark>second draft</mark></bdi></h1>", "The plan &lt;b&gt;<mark>moves</mark>&lt;/b&gt; to the week")
+	contains(t, ask(h, "/message/"+id+"?q=(").Body.String(), "<h1><bdi>Merger timetable, second draft</bdi></h1>", "The plan &lt;b&gt;moves&lt;/b&gt; to the week")
 	if f.result.Hits = someHits; !strings.Contains(ask(h, "/message/"+id).Body.String(), `<a class="back" href="/">All mail</a>`) {
 		t.Error("a message opened alone has no way to all mail")
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/message"
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/index/query"
 	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/syntax"
 )
@@ -134,6 +135,11 @@ func (m *mailbox) Search(_ context.Context, _ record.Actor, r search.Request) (*
 
 func (m *mailbox) Facets(context.Context, record.Actor, search.FacetRequest) (*search.Facets, error) {
 	return nil, errors.ErrUnsupported
+}
+
+func (*mailbox) Parse(text string, loc *time.Location) (query.Query, error) {
+	parsed, err := syntax.Parse(text, syntax.Env{Now: noon, Location: loc})
+	return parsed.Query, err
 }
 
 func (m *mailbox) Highlight(context.Context, record.Actor, record.ID, string, *time.Location) (*search.Highlight, error) {
