@@ -292,6 +292,8 @@ func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint6
 
 // catchUp waits until a new index has what the old one has, and tells how far it is.
 func (l *liveIndex) catchUp(ctx context.Context, g *generation, progress func(done, total uint64)) error {
+	began := time.Now()
+	told := began
 	for {
 		select {
 		case <-g.done:
@@ -306,8 +308,21 @@ func (l *liveIndex) catchUp(ctx context.Context, g *generation, progress func(do
 			total += l.archive.Size(p.Log)
 		}
 		progress(done, total)
+		if documents, bytes := g.follower.Applied(); time.Since(told) >= tellEvery {
+			took := time.Since(began).Seconds()
+			l.log.Info("the index is being built", "entries", done, "of", total, "documents", documents,
+				"documents_per_second", int(float64(documents)/took), "mb_per_second", int(float64(bytes)/took/1e6))
+			told = time.Now()
+		}
 		if n, known := g.follower.Lag(); known && n == 0 {
+			documents, bytes := g.follower.Applied()
+			took := time.Since(began).Seconds()
+			l.log.Info("the index is built", "documents", documents, "bytes", bytes, "seconds", int(took),
+				"documents_per_second", int(float64(documents)/took), "mb_per_second", int(float64(bytes)/took/1e6))
 			return nil
 		}
 	}
 }
+
+// tellEvery is how often the log is told how far a new index is.
+const tellEvery = 10 * time.Second

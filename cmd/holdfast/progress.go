@@ -44,7 +44,11 @@ func (p *progress) show(n web.Progress) {
 		line += " " + n.Unit
 	}
 	if s := now.Sub(p.started).Seconds(); s > 0 {
-		line += fmt.Sprintf(", %.0f/s", float64(n.Done)/s)
+		rate := float64(n.Done) / s
+		line += fmt.Sprintf(", %.0f/s", rate)
+		if n.Total > n.Done && rate > 0 {
+			line += fmt.Sprintf(", %v left", time.Duration(float64(n.Total-n.Done)/rate)*time.Second)
+		}
 	}
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r%-*s", p.width, line)

@@ -55,7 +55,7 @@ func indexUntilKilled(dir string) error {
 	for n := through["log"]; ; {
 		var batch index.Batch
 		for range 1 + rand.IntN(40) {
-			batch.Documents = append(batch.Documents, numbered(n))
+			batch.Documents = append(batch.Documents, secret(n))
 			n++
 		}
 		batch.Through = map[string]uint64{"log": n}
@@ -66,10 +66,12 @@ func indexUntilKilled(dir string) error {
 	}
 }
 
-// TestKilled kills a process that indexes, again and again. What it said was applied is there, and so is everything below the cursor.
+// TestKilled kills a process that indexes, fifty times. What it said was applied is there, and so is everything below the cursor; in the end
+// the index is what one is that was never interrupted.
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
-	for round := range 6 {
+	cursor := uint64(0)
+	for round := range 50 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), crashEnv+"="+dir)
 		cmd.Stderr = os.Stderr
@@ -82,7 +84,7 @@ func TestKilled(t *testing.T) {
 		}
 		var told uint64
 		lines := bufio.NewScanner(out)
-		for left := 3 + rand.IntN(25); lines.Scan(); left-- {
+		for left := rand.IntN(8); lines.Scan(); left-- {
 			if _, err := fmt.Sscan(lines.Text(), &told); err != nil {
 				t.Errorf("the process says %q", lines.Text())
 			}
@@ -99,7 +101,7 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cursor := through["log"]
+		cursor = through["log"]
 		if cursor < told {
 			t.Errorf("round %d: told %d, cursor %d", round, told, cursor)
 		}
@@ -108,13 +110,103 @@ func TestKilled(t *testing.T) {
 			there[h.Subject] = true
 		}
 		for n := range cursor {
-			if !there[numbered(n).Subject] {
+			if !there[secret(n).Subject] {
 				t.Fatalf("round %d: document %d is not there, the cursor is %d", round, n, cursor)
 			}
 		}
-		t.Logf("round %d: %d documents", round, cursor)
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	b, fresh := open(t, dir), open(t, t.TempDir())
+	var all index.Batch
+	for n := range cursor + 40 { // what was applied in part at the end, as it comes again
+		d := secret(n)
+		all.Documents = append(all.Documents, d)
+	}
+	apply(t, fresh, all)
+	all.Documents = all.Documents[cursor:]
+	apply(t, b, all)
+	got, want := contents(t, b), contents(t, fresh)
+	t.Logf("%d documents, %d entries", cursor+40, len(want))
+	for entry := range want {
+		if !got[entry] {
+			t.Fatalf("not there: %q", entry)
+		}
+	}
+	for entry := range got {
+		if !want[entry] {
+			t.Fatalf("too much: %q", entry)
+		}
+	}
+}
+
+// contents is all that an index holds: each term of each document with its positions, and what is stored.
+func contents(t *testing.T, b *Backend) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	put := func(format string, args ...any) {
+		entry := fmt.Sprintf(format, args...)
+		if all[entry] {
+			t.Fatalf("twice: %q", entry)
+		}
+		all[entry] = true
+	}
+	for name := range b.meta.list() {
+		s, err := b.acquire(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap := s.snapshot()
+		for _, part := range snap.Segments() {
+			seg, gone := part.Segment(), part.Deleted()
+			ids := make([]string, seg.Count())
+			for n := range ids {
+				id, err := seg.DocID(uint64(n))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids[n] = string(id)
+				if gone != nil && gone.Contains(uint32(n)) {
+					continue
+				}
+				if err := seg.VisitStoredFields(uint64(n), func(field string, _ byte, value []byte, _ []uint64) bool {
+					put("%s %x stored %s %x", name, id, field, value)
+					return true
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, field := range fieldNames {
+				dict, err := seg.Dictionary(field)
+				if err != nil {
+					t.Fatal(err)
+				}
+				it := dict.AutomatonIterator(nil, nil, nil)
+				for entry, err := it.Next(); entry != nil || err != nil; entry, err = it.Next() {
+					if err != nil {
+						t.Fatal(err)
+					}
+					list, err := dict.PostingsList([]byte(entry.Term), gone, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					hits := list.Iterator(true, true, true, nil)
+					for p, err := hits.Next(); p != nil || err != nil; p, err = hits.Next() {
+						if err != nil {
+							t.Fatal(err)
+						}
+						var at []any
+						for _, l := range p.Locations() {
+							at = append(at, l.Pos(), fmt.Sprint(l.ArrayPositions()))
+						}
+						put("%s %x %s %q %v", name, ids[p.Number()], field, entry.Term, at)
+					}
+				}
+			}
+		}
+		snap.Close()
+		b.release(s)
+	}
+	return all
 }
