@@ -437,6 +437,14 @@ func TestDuplicatesAreFoldedAndPrivilegedMailIsWithheld(t *testing.T) {
 
 // An export that is stopped after each message goes on where it was, and gives the same bytes as one that was not, but for what is dated.
 func TestCutOffAndAgain(t *testing.T) {
+	t.Run("from the beginning", testCutOff)
+	t.Run("from points of progress", func(t *testing.T) {
+		defer bundle.PointOften()()
+		testCutOff(t)
+	})
+}
+
+func testCutOff(t *testing.T) {
 	var bodies []string
 	for i := range 12 {
 		bodies = append(bodies, mail(i%9, "a.csv"))

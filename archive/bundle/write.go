@@ -43,9 +43,10 @@ const inMemory = 4 << 20
 // Points of progress: how much is written between two, at most. What came after the last is written again after a kill.
 const (
 	pointBytes = 256 << 20
-	pointFiles = 50_000
 	pointAfter = 20 * time.Second
 )
+
+var pointFiles int64 = 50_000 // less in tests
 
 // progress is state/progress.json.
 type progress struct {
