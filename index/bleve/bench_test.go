@@ -107,7 +107,7 @@ func diskUsage(tb testing.TB, dir string) (n int64) {
 	return n
 }
 
-// BenchmarkApply indexes what is parsed already.
+// BenchmarkApply indexes what is parsed already, and merges it into one segment: both are in its figures.
 func BenchmarkApply(b *testing.B) {
 	items, raw := corpus(b)
 	docs := documents(b, items)
@@ -124,6 +124,11 @@ func BenchmarkApply(b *testing.B) {
 				text += len(docs[n].Body)
 			}
 			apply(b, ix, index.Batch{Documents: docs[from:n]})
+		}
+		for _, s := range ix.open {
+			if err := s.ix.ForceMerge(b.Context(), nil); err != nil {
+				b.Fatal(err)
+			}
 		}
 		spent += cpuTime() - before
 		if err := ix.Close(); err != nil {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/bleve/segment"
 )
 
 // Backend is an index.Backend in a folder.
@@ -31,8 +32,7 @@ type Backend struct {
 	dir   string
 	queue *bleveindex.AnalysisQueue
 
-	applyMu sync.Mutex // one batch at a time; guards builder
-	builder *builder
+	applyMu sync.Mutex // one batch at a time
 
 	mu     sync.RWMutex // held for reading while the shards are in use, so that Close waits; guards closed
 	closed bool
@@ -74,7 +74,7 @@ func Open(dir string, o Options) (*Backend, error) {
 		return nil, errors.Join(fmt.Errorf("index: %w", err), m.db.Close())
 	}
 	b := &Backend{
-		dir: dir, meta: m, builder: newBuilder(), open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
+		dir: dir, meta: m, open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -87,6 +87,7 @@ func Open(dir string, o Options) (*Backend, error) {
 			b.setAside(&damage{name, s.folder(name), fmt.Errorf("%w: %w", err, index.ErrCorrupt)})
 		}
 	}
+	_ = segment.SelfTest()                   // StockBuilder says how it went
 	b.queue = bleveindex.NewAnalysisQueue(1) // documents come analysed
 	go b.tend()
 	return b, nil
@@ -146,7 +147,6 @@ func (b *Backend) applyLocked(ctx context.Context, batch index.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer b.builder.reset()
 	parts := b.split(batch)
 	next := b.meta.lastBatch() + 1
 	touched := map[string]shardMeta{}
@@ -228,7 +228,7 @@ func (b *Backend) split(batch index.Batch) map[string]*part {
 	}
 	for _, d := range batch.Documents {
 		p := of(shardName(d.ID))
-		p.ops.Update(b.builder.document(d))
+		p.ops.Update(schema.Document(string(d.ID[:]), emitter{d}))
 		received := nanoseconds(d.Received)
 		p.meta.First, p.meta.Last = min(p.meta.First, received), max(p.meta.Last, received)
 	}

@@ -3,6 +3,7 @@ package bleve
 import (
 	bleveindex "github.com/blevesearch/bleve_index_api"
 
+	"github.com/holdfast-archive/holdfast/index/bleve/segment"
 	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
@@ -73,181 +74,74 @@ func (no fieldNo) options() bleveindex.FieldIndexingOptions {
 	return bleveindex.IndexField
 }
 
-// field is one field of one document, analysed.
-type field struct {
-	no    fieldNo
-	value []byte // stored
-	terms bleveindex.TokenFrequencies
-}
-
-func (f *field) Name() string                                          { return fieldNames[f.no] }
-func (f *field) Value() []byte                                         { return f.value }
-func (f *field) ArrayPositions() []uint64                              { return nil }
-func (f *field) EncodedFieldType() byte                                { return 't' }
-func (f *field) Analyze()                                              {}
-func (f *field) Options() bleveindex.FieldIndexingOptions              { return f.no.options() }
-func (f *field) AnalyzedTokenFrequencies() bleveindex.TokenFrequencies { return f.terms }
-func (f *field) NumPlainTextBytes() uint64                             { return uint64(len(f.value)) }
-
-// AnalyzedLength is for scores, which nobody asks for. But it takes a byte, and 0 would make a term of one document unreadable in a merged
-// segment, where it is written in a short form.
-func (f *field) AnalyzedLength() int { return 1 }
-
-// doc is a document as Bleve takes it, without a mapping to walk.
-type doc struct {
-	id     string
-	fields [fieldCount]field
-}
-
-func (d *doc) ID() string { return d.id }
-func (d *doc) Size() int  { return 1024 } // for statistics
-func (d *doc) VisitFields(visit bleveindex.FieldVisitor) {
-	for i := range d.fields {
-		visit(&d.fields[i])
+// schema is what the segments of a shard have.
+var schema = func() *segment.Schema {
+	fields := make([]segment.Field, fieldCount)
+	for i := range fields {
+		fields[i] = segment.Field{Name: fieldNames[i], Options: fieldNo(i).options()}
 	}
-}
-func (d *doc) VisitComposite(bleveindex.CompositeFieldVisitor) {}
-func (d *doc) HasComposite() bool                              { return false }
-func (d *doc) NumPlainTextBytes() uint64                       { return 0 }
-func (d *doc) AddIDField()                                     {} // it has one
-func (d *doc) StoredFieldsBytes() uint64                       { return uint64(len(d.id) + len(d.fields[fieldHit].value)) }
-func (d *doc) Indexed() bool                                   { return true }
-
-// builder makes documents for one batch. What it makes is valid until reset.
-type builder struct {
-	tokens []document.Token
-	texts  []string // the values of one text field
-
-	seen  map[string]int32 // by text, the place in words
-	words []word           // the different words of one field
-	order []occurrence     // all of its words, as they stand
-	key   []byte           // of a word behind a lead
-	cut   bool             // some text of the document is missing, or was left out
-
-	freqs  slab[bleveindex.TokenFreq]
-	locs   slab[bleveindex.TokenLocation]
-	refs   slab[*bleveindex.TokenLocation]
-	deltas slab[uint64]
-	docs   slab[doc]
-}
-
-type word struct {
-	text  string
-	first int // position
-	last  int
-	more  int // occurrences after the first
-	loc   *bleveindex.TokenLocation
-}
-
-type occurrence struct {
-	word int32
-	pos  int
-}
+	return segment.NewSchema(document.MaxWords, fields...)
+}()
 
 // attachmentGap is the distance in positions between two names of attachments: no phrase and no proximity reaches from one to the next.
 const attachmentGap = query.MaxNear
 
-// scratchKept bounds the tokens of one text for which scratch space is kept.
-const scratchKept = 1 << 17
+// emitter is a document as its segment takes it.
+type emitter struct{ *document.Document }
 
-// maxSeen bounds the words that a map is kept for: clearing one costs what its largest document did.
-const maxSeen = 1 << 14
-
-func newBuilder() *builder { return &builder{seen: map[string]int32{}} }
-
-// reset takes back all memory that was given out.
-func (b *builder) reset() {
-	b.freqs.reset()
-	b.locs.reset()
-	b.refs.reset()
-	b.deltas.reset()
-	b.docs.reset()
-	if cap(b.tokens) > scratchKept {
-		b.tokens, b.words, b.order = nil, nil, nil
+// Emit implements segment.Source.
+func (d emitter) Emit(to segment.Sink) {
+	to.Term(int(fieldKeys), 0, encodeKeys(keysOf(d.Document)))
+	cut := !emitText(to, fieldSubject, "", d.Subject)
+	subjectCut := cut || d.HeaderPartial || d.Bare
+	cut = subjectCut || d.Partial
+	cut = !emitText(to, fieldBody, "", d.Body) || cut
+	names := make([]string, len(d.Attachments))
+	for i, a := range d.Attachments {
+		names[i] = a.Name
 	}
-}
-
-// document turns d into what Bleve indexes.
-func (b *builder) document(d *document.Document) *doc {
-	out := &b.docs.take(1)[0]
-	out.id = string(d.ID[:])
-	for i := range out.fields {
-		out.fields[i].no = fieldNo(i)
-	}
-	f := &out.fields
-	f[fieldID].value = []byte(out.id)
-	f[fieldID].terms = b.terms(out.id)
-	f[fieldKeys].terms = b.terms(encodeKeys(keysOf(d)))
-	b.cut = false
-	f[fieldSubject].terms = b.text(d.Subject)
-	subjectCut := b.cut || d.HeaderPartial || d.Bare
-	b.cut = subjectCut || d.Partial
-	f[fieldBody].terms = b.text(d.Body)
-	b.texts = b.texts[:0]
-	for _, a := range d.Attachments {
-		b.texts = append(b.texts, a.Name)
-	}
-	f[fieldAttachment].terms = b.text(b.texts...)
-	f[fieldAttachmentText].terms = b.text(d.AttachmentText)
-	f[fieldFrom].terms = b.addresses(d.From)
-	f[fieldTo].terms = b.addresses(d.To)
-	f[fieldCc].terms = b.addresses(d.Cc)
-	f[fieldBcc].terms = b.addresses(d.Bcc)
-	f[fieldOthers].terms = b.addresses(d.Others)
-	f[fieldEnvFrom].terms = b.addresses(d.EnvFrom)
+	cut = !emitText(to, fieldAttachment, "", names...) || cut
+	cut = !emitText(to, fieldAttachmentText, "", d.AttachmentText) || cut
+	emitAddresses(to, fieldFrom, d.From)
+	emitAddresses(to, fieldTo, d.To)
+	emitAddresses(to, fieldCc, d.Cc)
+	emitAddresses(to, fieldBcc, d.Bcc)
+	emitAddresses(to, fieldOthers, d.Others)
+	emitAddresses(to, fieldEnvFrom, d.EnvFrom)
 	if d.NullSender {
-		f[fieldEnvFrom].terms = b.terms(string(addressNull))
+		to.Term(int(fieldEnvFrom), addressNull, "")
 	}
-	f[fieldRcpt].terms = b.addresses(d.Rcpt)
-	f[fieldHeader].terms = b.headers(d.Headers)
-	f[fieldExact].terms = b.exact(d, b.cut, subjectCut)
-	f[fieldHit].value = encodeHit(d, b.cut)
-	return out
+	emitAddresses(to, fieldRcpt, d.Rcpt)
+	for _, h := range d.Headers { // positions count in each name by itself
+		cut = !emitText(to, fieldHeader, headerLead(h.Name), h.Values...) || cut
+	}
+	emitExact(to, d.Document, cut, subjectCut)
+	to.Store(int(fieldHit), encodeHit(d.Document, cut))
 }
 
-// terms gives terms without positions.
-func (b *builder) terms(list ...string) bleveindex.TokenFrequencies {
-	if len(list) == 0 {
-		return nil
-	}
-	m := make(bleveindex.TokenFrequencies, len(list))
-	for _, s := range list {
-		m[s] = &once
-	}
-	return m
-}
-
-// once is the frequency of every term without positions. Nothing writes to it.
-var once = func() (tf bleveindex.TokenFreq) {
-	tf.SetFrequency(1)
-	return tf
-}()
-
-func (b *builder) exact(d *document.Document, partial, subjectCut bool) bleveindex.TokenFrequencies {
-	var list []string
+func emitExact(to segment.Sink, d *document.Document, partial, subjectCut bool) {
 	if d.MessageID != "" {
-		list = append(list, string(exactMessageID)+d.MessageID)
+		to.Term(int(fieldExact), exactMessageID, d.MessageID)
 	}
 	if !d.SHA256.IsZero() {
-		list = append(list, string(exactSHA256)+string(d.SHA256[:]))
+		to.Term(int(fieldExact), exactSHA256, string(d.SHA256[:]))
 	}
 	if len(d.Attachments) > 0 {
-		list = append(list, string(exactAttached))
+		to.Term(int(fieldExact), exactAttached, "")
 	}
 	for _, mark := range [...]struct {
 		kind byte
 		set  bool
 	}{{exactPartial, partial}, {exactSubject, subjectCut}, {exactHeader, d.HeaderPartial || d.Bare}, {exactBare, d.Bare}, {exactOpen, d.OutcomeOpen || d.Bare}} {
 		if mark.set {
-			list = append(list, string(mark.kind))
+			to.Term(int(fieldExact), mark.kind, "")
 		}
 	}
 	for _, fact := range d.Facts {
 		if kind := factKinds[fact.Field]; kind != 0 {
-			list = append(list, string(kind)+fact.Value)
+			to.Term(int(fieldExact), kind, fact.Value)
 		}
 	}
-	return b.terms(list...)
 }
 
 // factKinds are the kinds of the terms in fieldExact that are facts.
@@ -256,155 +150,37 @@ var factKinds = map[document.FactField]byte{
 	document.List: 'L', document.Importance: 'I', document.Thread: 'R', document.FileType: 'F', document.Direction: 'V',
 }
 
-func (b *builder) addresses(list []document.Address) bleveindex.TokenFrequencies {
-	if len(list) == 0 {
-		return nil
-	}
-	m := make(bleveindex.TokenFrequencies, 6*len(list))
+func emitAddresses(to segment.Sink, no fieldNo, list []document.Address) {
 	for _, a := range list {
 		if a.Address != "" {
-			m[string(addressWhole)+a.Address] = &once
+			to.Term(int(no), addressWhole, a.Address)
 		}
 		_, domain := document.Split(a.Address)
 		for _, d := range document.Domains(domain) {
-			m[string(addressDomain)+d] = &once
+			to.Term(int(no), addressDomain, d)
 		}
 		for _, n := range document.NameTokens(a) {
-			m[string(addressName)+n] = &once
+			to.Term(int(no), addressName, n)
 		}
 	}
-	return m
-}
-
-// text gives the tokens of one or more texts with their positions. All positions of a term in a document stand in one location: the first
-// as its position, the distance to each after it as an array position. That takes a fifth of the room of a location each.
-func (b *builder) text(texts ...string) bleveindex.TokenFrequencies {
-	b.words, b.order = b.words[:0], b.order[:0]
-	b.read("", texts)
-	return b.frequencies()
-}
-
-// headers gives the tokens of all fields of a header, each behind the name of its field. Positions count in each name by itself.
-func (b *builder) headers(list []document.Header) bleveindex.TokenFrequencies {
-	b.words, b.order = b.words[:0], b.order[:0]
-	for _, h := range list {
-		b.read(headerLead(h.Name), h.Values)
-	}
-	return b.frequencies()
 }
 
 // headerLead is what the terms of a header's field begin with. No name has a colon.
 func headerLead(name string) string { return name + ":" }
 
-// read adds the tokens of texts, as terms that begin with lead.
-func (b *builder) read(lead string, texts []string) {
+// emitText gives the tokens of one or more texts, as terms that begin with lead; false: some were left out, because there are more different
+// ones than are kept.
+func emitText(to segment.Sink, no fieldNo, lead string, texts ...string) (whole bool) {
+	whole = true
 	pos := 1
 	for _, s := range texts {
-		b.tokens = document.Tokens(b.tokens[:0], s)
-		for i := range b.tokens {
-			t := &b.tokens[i]
-			b.add(lead, t.Text, pos+t.Position)
+		pos += attachmentGap + document.Each(s, func(t *document.Token) {
+			at := pos + t.Position
+			whole = to.Token(int(no), lead, t.Text, at) && whole
 			if t.Marked {
-				b.add(lead, document.Variant(t.Text, document.Exact(s[t.Start:t.End])), pos+t.Position)
+				whole = to.Token(int(no), lead, document.Variant(t.Text, document.Exact(s[t.Start:t.End])), at) && whole
 			}
-		}
-		pos += len(b.tokens) + attachmentGap
+		})
 	}
-}
-
-// frequencies gives what was read.
-func (b *builder) frequencies() bleveindex.TokenFrequencies {
-	if len(b.words) == 0 {
-		return nil
-	}
-	m := make(bleveindex.TokenFrequencies, len(b.words))
-	freqs, locs, refs := b.freqs.take(len(b.words)), b.locs.take(len(b.words)), b.refs.take(len(b.words))
-	for i := range b.words {
-		w := &b.words[i]
-		w.loc = &locs[i]
-		w.loc.Position = w.first
-		w.last = w.first
-		if w.more > 0 {
-			w.loc.ArrayPositions = b.deltas.take(w.more)[:0]
-		}
-		freqs[i].SetFrequency(1) // one location
-		refs[i] = w.loc
-		freqs[i].Locations = refs[i : i+1 : i+1]
-		m[w.text] = &freqs[i]
-	}
-	for _, o := range b.order {
-		if w := &b.words[o.word]; o.pos != w.first {
-			w.loc.ArrayPositions = append(w.loc.ArrayPositions, uint64(o.pos-w.last))
-			w.last = o.pos
-		}
-	}
-	if len(b.words) > maxSeen {
-		b.seen = map[string]int32{}
-	} else {
-		clear(b.seen)
-	}
-	return m
-}
-
-func (b *builder) add(lead, text string, pos int) {
-	if lead != "" {
-		b.key = append(append(b.key[:0], lead...), text...)
-		if i, ok := b.seen[string(b.key)]; ok {
-			text = b.words[i].text
-		} else {
-			text = string(b.key)
-		}
-	}
-	i, ok := b.seen[text]
-	if !ok && len(b.words) == document.MaxWords {
-		b.cut = true
-		return
-	}
-	if !ok {
-		i = int32(len(b.words))
-		b.words = append(b.words, word{text: text, first: pos})
-		b.seen[text] = i
-	} else {
-		b.words[i].more++
-	}
-	b.order = append(b.order, occurrence{i, pos})
-}
-
-// slab gives out zeroed slices of T from large pieces, so that a batch costs few allocations, and takes them all back at once.
-type slab[T any] struct {
-	pieces [][]T
-	piece  int // the one in use
-	used   int // of it
-}
-
-const slabPiece = 4096
-
-func (s *slab[T]) take(n int) []T {
-	if n > slabPiece/4 {
-		return make([]T, n)
-	}
-	for {
-		if s.piece == len(s.pieces) {
-			s.pieces = append(s.pieces, make([]T, slabPiece))
-		}
-		if p := s.pieces[s.piece]; len(p)-s.used >= n {
-			s.used += n
-			return p[s.used-n : s.used : s.used]
-		}
-		s.piece++
-		s.used = 0
-	}
-}
-
-// slabKept bounds the pieces that are kept for the next batch.
-const slabKept = 16
-
-func (s *slab[T]) reset() {
-	for _, p := range s.pieces[:min(s.piece+1, len(s.pieces))] {
-		clear(p)
-	}
-	if len(s.pieces) > slabKept {
-		s.pieces = s.pieces[:slabKept:slabKept]
-	}
-	s.piece, s.used = 0, 0
+	return whole
 }

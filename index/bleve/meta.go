@@ -66,7 +66,7 @@ var (
 )
 
 // format is raised when what is on disk changes, terms and the analysis of text included.
-const format = 5
+const format = 6
 
 // lockWait is how long another process may hold the index before Open gives up.
 const lockWait = time.Second

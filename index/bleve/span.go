@@ -6,9 +6,10 @@ import (
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	segment "github.com/blevesearch/scorch_segment_api/v2"
+	segmentapi "github.com/blevesearch/scorch_segment_api/v2"
 
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/bleve/segment"
 	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
@@ -176,10 +177,10 @@ type positions interface {
 
 // wordPlaces is where a term stands.
 type wordPlaces struct {
-	list   segment.PostingsList
+	list   segmentapi.PostingsList
 	own    *roaring.Bitmap
 	wanted *roaring.Bitmap
-	it     segment.PostingsIterator
+	it     segmentapi.PostingsIterator
 	pos    []uint32
 }
 
@@ -198,7 +199,7 @@ func (w *wordPlaces) sure() bool            { return true }
 func (w *wordPlaces) open(docs *roaring.Bitmap) error {
 	w.wanted = roaring.And(docs, w.own)
 	w.it = w.list.Iterator(true, true, true, nil)
-	some, ok := w.it.(segment.OptimizablePostingsIterator)
+	some, ok := w.it.(segmentapi.OptimizablePostingsIterator)
 	if !ok {
 		return fmt.Errorf("postings of type %T: %w", w.it, index.ErrCorrupt)
 	}
@@ -217,21 +218,8 @@ func (w *wordPlaces) in(number uint32) ([]uint32, error) {
 	if p == nil || p.Number() != uint64(number) {
 		return nil, fmt.Errorf("no positions of document %d", number)
 	}
-	w.pos = appendPositions(w.pos[:0], p)
+	w.pos = segment.AppendPositions(w.pos[:0], p)
 	return w.pos, nil
-}
-
-// appendPositions reads what builder.text packs into one location.
-func appendPositions(dst []uint32, p segment.Posting) []uint32 {
-	for _, loc := range p.Locations() {
-		at := loc.Pos()
-		dst = append(dst, uint32(at))
-		for _, distance := range loc.ArrayPositions() {
-			at += distance
-			dst = append(dst, uint32(at))
-		}
-	}
-	return dst
 }
 
 // exactPlaces is where a word stands that has variants, but without any accent.
@@ -331,7 +319,7 @@ type anyPlaces struct {
 
 func (e *evaluator) anyOf(src source, terms []string) (*anyPlaces, error) {
 	a := &anyPlaces{e: e, src: src, terms: terms, own: roaring.New()}
-	var list segment.PostingsList
+	var list segmentapi.PostingsList
 	for _, term := range terms {
 		var err error
 		if list, err = e.postings(src.no, src.lead+term, list); err != nil {

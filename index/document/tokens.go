@@ -3,6 +3,7 @@ package document
 import (
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // MaxToken is the length of the longest token in bytes. A longer word is cut, at a character, into tokens of at most this length at
@@ -19,10 +20,37 @@ type Token struct {
 }
 
 // Tokens appends the tokens of s to dst. It is the one analysis that there is: the index, the evaluator and the reader of queries all
-// call it, so that a word is the same word to each of them. Positions count from 0 in every call. s may be any bytes; what is not UTF-8
-// separates words. Token texts may share memory with s. The time is linear in len(s). Safe for concurrent use.
+// call it or Each, so that a word is the same word to each of them. Positions count from 0 in every call. s may be any bytes; what is not
+// UTF-8 separates words. Token texts may share memory with s. The time is linear in len(s). Safe for concurrent use.
 func Tokens(dst []Token, s string) []Token {
-	t := tokenizer{dst: dst, s: s, first: len(dst)}
+	t := tokenizer{s: s}
+	var texts strings.Builder // tokens share its memory
+	t.run(func(token *Token) {
+		if n := len(token.Text); t.own {
+			if texts.Cap()-texts.Len() < n { // what is there must not move
+				texts = strings.Builder{}
+				texts.Grow(min(max(len(s)/4, 2*MaxToken), 64<<10))
+			}
+			texts.WriteString(token.Text)
+			token.Text = texts.String()[texts.Len()-n:]
+		}
+		dst = append(dst, *token)
+	})
+	return dst
+}
+
+// Each calls do for each token that Tokens would give, one after the other, and returns how many there are. The token is valid, its text
+// too, until do returns: a text of any length takes no memory beside itself. Safe for concurrent use.
+func Each(s string, do func(*Token)) int {
+	t := tokenizer{s: s}
+	t.run(do)
+	return t.token.Position
+}
+
+// run goes through all of s.
+func (t *tokenizer) run(do func(*Token)) {
+	t.do = do
+	s := t.s
 	for i := 0; i < len(s); {
 		start := i
 		var changed byte
@@ -36,14 +64,13 @@ func Tokens(dst []Token, s string) []Token {
 		case i == start:
 			i++ // a separator
 		case changed == 0 && i-start <= MaxToken:
-			t.dst = append(t.dst, Token{s[start:i], len(t.dst) - t.first, start, i, false})
+			t.emit(s[start:i], start, i)
 		default:
 			for j := start; j < i; j += MaxToken {
 				t.ascii(j, min(j+MaxToken, i))
 			}
 		}
 	}
-	return t.dst
 }
 
 // lower maps the bytes of ASCII letters and digits to their lower case, all others to 0.
@@ -60,41 +87,46 @@ var lower = func() (t [256]byte) {
 }()
 
 type tokenizer struct {
-	dst   []Token
-	first int // len(dst) at the start: position 0
+	do    func(*Token)
+	token Token // the one that do is called with, and the position of the next
+	own   bool  // its text lies in word, where the next one will be
 	s     string
 
-	text       strings.Builder // the folded texts, one after the other; tokens share its memory
-	word       int             // where the word being built begins in text
-	start, end int             // where it stands in s
-	marked     bool            // an accent of it was folded away
+	word       []byte // the word being built, folded
+	start, end int    // where it stands in s
+	marked     bool   // an accent of it was folded away
 	folded     folder
+	short      [2 * MaxToken]byte // word lies here
+}
+
+// emit hands over a token, which is a part of s as it is.
+func (t *tokenizer) emit(text string, start, end int) {
+	t.own = false
+	t.hand(text, start, end, false)
+}
+
+func (t *tokenizer) hand(text string, start, end int, marked bool) {
+	t.token.Text, t.token.Start, t.token.End, t.token.Marked = text, start, end, marked
+	t.do(&t.token)
+	t.token.Position++
 }
 
 // ascii adds s[i:j], which is letters and digits.
 func (t *tokenizer) ascii(i, j int) {
-	t.room()
-	for k := i; k < j; k++ {
-		t.text.WriteByte(lower[t.s[k]])
+	t.word = t.short[:j-i]
+	for k := range t.word {
+		t.word[k] = lower[t.s[i+k]]
 	}
 	t.start, t.end = i, j
 	t.flush()
 }
 
-// room makes sure that the next word fits into text without moving what is there: earlier tokens point into it.
-func (t *tokenizer) room() {
-	if t.text.Cap()-t.text.Len() < MaxToken {
-		t.text = strings.Builder{}
-		t.text.Grow(min(max(len(t.s)/4, 2*MaxToken), 64<<10))
-		t.word = 0
-	}
-}
-
 // flush ends the word being built, if there is one.
 func (t *tokenizer) flush() {
-	if t.text.Len() > t.word {
-		t.dst = append(t.dst, Token{t.text.String()[t.word:], len(t.dst) - t.first, t.start, t.end, t.marked})
-		t.word = t.text.Len()
+	if len(t.word) > 0 {
+		t.own = true
+		t.hand(unsafe.String(unsafe.SliceData(t.word), len(t.word)), t.start, t.end, t.marked) // until the next word is built
+		t.word = t.short[:0]
 		t.marked = false
 	}
 }
@@ -105,14 +137,13 @@ func (t *tokenizer) add(r rune, c class, i, j int) {
 		t.flush()
 		return
 	}
-	if c == single || t.text.Len()-t.word+utf8.RuneLen(r) > MaxToken {
+	if c == single || len(t.word)+utf8.RuneLen(r) > MaxToken {
 		t.flush()
 	}
-	if t.text.Len() == t.word {
-		t.room()
+	if len(t.word) == 0 {
 		t.start = i
 	}
-	t.text.WriteRune(r)
+	t.word = utf8.AppendRune(t.word, r)
 	t.end = j
 	if c == single {
 		t.flush()
@@ -121,19 +152,17 @@ func (t *tokenizer) add(r rune, c class, i, j int) {
 
 // letters is add for a few letters at once, which marked says are not exact.
 func (t *tokenizer) letters(s string, marked bool, i, j int) {
-	have := t.text.Len() - t.word
 	switch {
-	case have+len(s) > MaxToken || s == "":
+	case len(t.word)+len(s) > MaxToken || s == "":
 		for _, r := range s {
 			t.add(r, letter, i, j)
 			t.marked = t.marked || marked
 		}
 		return
-	case have == 0:
-		t.room()
+	case len(t.word) == 0:
 		t.start = i
 	}
-	t.text.WriteString(s)
+	t.word = append(t.word, s...)
 	t.marked = t.marked || marked
 	t.end = j
 }
@@ -173,7 +202,7 @@ func (t *tokenizer) unicode(i int) int {
 			}
 			if plainEastAsian(r) {
 				t.flush()
-				t.dst = append(t.dst, Token{t.s[i : i+n], len(t.dst) - t.first, i, i + n, false})
+				t.emit(t.s[i:i+n], i, i+n)
 				i += n
 				continue
 			}
@@ -181,7 +210,7 @@ func (t *tokenizer) unicode(i int) int {
 		n = clusterLen(t.s[i:])
 		for _, q := range string(t.folded.cluster(t.s[i : i+n])) {
 			t.add(q, classOf(q), i, i+n)
-			t.marked = t.marked || t.folded.marked && t.text.Len() > t.word
+			t.marked = t.marked || t.folded.marked && len(t.word) > 0
 		}
 		i += n
 	}

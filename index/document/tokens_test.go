@@ -217,14 +217,35 @@ func TestTokensSlowPath(t *testing.T) {
 			}
 		}
 		s := string(b)
-		slow := tokenizer{s: s}
+		var list []Token
+		slow := tokenizer{s: s, do: func(t *Token) {
+			list = append(list, *t)
+			list[len(list)-1].Text = strings.Clone(t.Text)
+		}}
 		for i := 0; i < len(s); i++ {
 			i = slow.unicode(i)
 		}
-		if fast := Tokens(nil, s); !slices.Equal(fast, slow.dst) {
-			t.Fatalf("seed %d: %q\nfast %v\nslow %v", seed, s, fast, slow.dst)
+		if fast := Tokens(nil, s); !slices.Equal(fast, list) {
+			t.Fatalf("seed %d: %q\nfast %v\nslow %v", seed, s, fast, list)
 		}
 	}
+}
+
+// TestEach: what comes one by one is what comes at once, and its text is valid while it is looked at.
+func TestEach(t *testing.T) {
+	forRandomTexts(t, 4_000, func(t *testing.T, s string) {
+		want := Tokens(nil, s)
+		i := 0
+		n := Each(s, func(token *Token) {
+			if i >= len(want) || *token != want[i] {
+				t.Errorf("%+q: token %d is %v, not of %v", s, i, *token, want)
+			}
+			i++
+		})
+		if n != len(want) || i != n {
+			t.Errorf("%+q: %d tokens, counted as %d, not %d", s, i, n, len(want))
+		}
+	})
 }
 
 // TestFoldTable: each character that has an entry folds as the long way folds it, alone and within a word.

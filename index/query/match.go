@@ -204,7 +204,7 @@ func textsOf(f Field) []Field {
 
 // text is one field's words, with the positions of each, ascending from 1.
 type text struct {
-	words map[string][]uint32
+	words map[string]*occurrences
 	cut   bool // it has more than are kept
 }
 
@@ -215,19 +215,16 @@ func (m *Matcher) analysed(f Field) *text {
 	if t := m.texts[f]; t != nil {
 		return t
 	}
-	t := &text{words: map[string][]uint32{}}
-	var tokens []document.Token
+	t := &text{words: map[string]*occurrences{}}
 	pos := 1
 	for _, s := range m.values(f) {
-		tokens = document.Tokens(tokens[:0], s)
-		for i := range tokens {
-			at := uint32(pos + tokens[i].Position)
-			t.add(tokens[i].Text, at)
-			if tokens[i].Marked {
-				t.add(document.Variant(tokens[i].Text, document.Exact(s[tokens[i].Start:tokens[i].End])), at)
+		pos += attachmentGap + document.Each(s, func(token *document.Token) {
+			at := uint32(pos + token.Position)
+			t.add(token.Text, at)
+			if token.Marked {
+				t.add(document.Variant(token.Text, document.Exact(s[token.Start:token.End])), at)
 			}
-		}
-		pos += len(tokens) + attachmentGap
+		})
 	}
 	m.texts[f] = t
 	return t
@@ -259,13 +256,29 @@ func (m *Matcher) values(f Field) []string {
 	return names
 }
 
+// occurrences are where one word stands.
+type occurrences struct{ list []uint32 }
+
+// add keeps a word; its text may change after.
 func (t *text) add(term string, at uint32) {
-	list, ok := t.words[term]
-	if !ok && len(t.words) == document.MaxWords {
-		t.cut = true
-		return
+	w := t.words[term]
+	if w == nil {
+		if len(t.words) == document.MaxWords {
+			t.cut = true
+			return
+		}
+		w = &occurrences{}
+		t.words[strings.Clone(term)] = w
 	}
-	t.words[term] = append(list, at)
+	w.list = append(w.list, at)
+}
+
+// at gives where a word stands.
+func (t *text) at(term string) []uint32 {
+	if w := t.words[term]; w != nil {
+		return w.list
+	}
+	return nil
 }
 
 // near says whether a proximity is met; enough that there are too many places to say.
@@ -296,14 +309,14 @@ func (t *text) places(q Text) Places {
 		list := make([]Places, 1)
 		for word := range t.words {
 			if x.Match(word) {
-				list = append(list, Places{Spans: Consecutive(nil, [][]uint32{t.words[word]})})
+				list = append(list, Places{Spans: Consecutive(nil, [][]uint32{t.at(word)})})
 			}
 		}
 		return Union(nil, list...)
 	}
 	lists := make([][]uint32, len(q.Tokens))
 	for i, token := range q.Tokens {
-		lists[i] = t.words[token]
+		lists[i] = t.at(token)
 		if q.Form == Exact {
 			lists[i] = t.exact(token, q.Exact[i])
 		}
@@ -314,15 +327,15 @@ func (t *text) places(q Text) Places {
 // exact gives where a word stands in its exact form; "" is the form without any accent.
 func (t *text) exact(token, form string) []uint32 {
 	if form != "" {
-		return t.words[document.Variant(token, form)]
+		return t.at(document.Variant(token, form))
 	}
 	var marked []uint32
 	lead := document.VariantsOf(token)
 	for _, term := range slices.Sorted(maps.Keys(t.words)) {
 		if strings.HasPrefix(term, lead) {
-			marked = append(marked, t.words[term]...)
+			marked = append(marked, t.at(term)...)
 		}
 	}
 	slices.Sort(marked)
-	return Except(nil, t.words[token], marked)
+	return Except(nil, t.at(token), marked)
 }
