@@ -90,7 +90,7 @@ func unfold(b []byte) (line, rest []byte) {
 			line = text[:len(text):len(text)]
 		case soft:
 			line = append(line[:len(line)-1], bytes.TrimLeft(text, " \t")...)
-		case text == nil || len(text) == 0 || text[0] != ' ' && text[0] != '\t':
+		case len(text) == 0 || text[0] != ' ' && text[0] != '\t':
 			return line, b
 		default:
 			line = append(line, text[1:]...)

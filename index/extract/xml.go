@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"unicode/utf16"
 
 	"golang.org/x/net/html/charset"
 	"golang.org/x/text/encoding/unicode"
@@ -120,13 +119,4 @@ func (o *Output) piece(name string, err error) error {
 	}
 	o.Partial(fmt.Sprintf("%s: %v", name, err))
 	return nil
-}
-
-// fromUTF16 gives the text of little-endian UTF-16. Half a pair is U+FFFD.
-func fromUTF16(b []byte) string {
-	units := make([]uint16, len(b)/2)
-	for i := range units {
-		units[i] = uint16(b[2*i]) | uint16(b[2*i+1])<<8
-	}
-	return string(utf16.Decode(units))
 }
