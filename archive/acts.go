@@ -136,7 +136,7 @@ func (s *Acts) Store(ctx context.Context, act *record.Act) (record.Entry, error)
 	e := entryOf(it)
 	e.Seal, e.Frame, e.Length = sum.Records[0].Seal, sum.Records[0].Frame, sum.Records[0].Length
 	e.PackSHA256, e.Pack = sum.SHA256, s.a.packKey(&openPack{month: monthOf(until), received: act.ID.Time()}, sum.SHA256)
-	_, err = s.a.store.Create(ctx, e.Pack, bytes.NewReader(body.Bytes()), s.a.lockUntil(until))
+	_, err = s.a.store.Create(ctx, e.Pack, bytes.NewReader(body.Bytes()), s.a.Lock(until, false))
 	return e, err
 }
 

@@ -44,6 +44,7 @@ func NodeLog(node string) string { return "node-" + node }
 type Store interface {
 	object.Store
 	object.VersionReader
+	object.VersionLister
 	object.Publisher
 }
 
@@ -69,6 +70,7 @@ type Options struct {
 	Keys     *Keys
 	DataDir  string                       // catalog and packs on their way
 	Expiry   func(*record.Item) time.Time // zero: never
+	Held     func(*record.Item) bool      // a hold matches it, as far as is known when it comes; nil: none does
 	Keep     func(*record.Item) Keep      // nil: everything
 	Busy     func() bool                  // mail is coming in: packing yields to it, for a second at most; nil: never
 	Log      *slog.Logger
@@ -100,6 +102,7 @@ type Archive struct {
 	fs         FS
 	packDir    string
 	expiry     func(*record.Item) time.Time
+	held       func(*record.Item) bool
 	keep       func(*record.Item) Keep
 	busy       func() bool
 	slog       *slog.Logger
@@ -135,11 +138,14 @@ func Open(ctx context.Context, o Options) (*Archive, error) {
 	}
 	a := &Archive{
 		cfg: o.Config, store: o.Store, keys: o.Keys, init: *init, packDir: filepath.Join(o.DataDir, "packs"),
-		expiry: o.Expiry, keep: o.Keep, busy: o.Busy, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
+		expiry: o.Expiry, held: o.Held, keep: o.Keep, busy: o.Busy, slog: o.Log, now: o.Now, started: o.Now(), recovered: map[recoveredKey]*sealedPack{},
 		waiters: newWaiters(), fs: o.FS,
 	}
 	if a.fs == nil {
 		a.fs = osFS{}
+	}
+	if a.held == nil || a.cfg.Lock() == object.LockNone {
+		a.held = func(*record.Item) bool { return false }
 	}
 	if a.keep == nil {
 		a.keep = func(*record.Item) Keep { return KeepAll }

@@ -52,7 +52,7 @@ func (a *Archive) create(ctx context.Context, s *sealedPack) error {
 				return err
 			}
 			defer f.Close()
-			_, err = a.store.Create(ctx, s.Key, f, a.lockUntil(s.Until))
+			_, err = a.store.Create(ctx, s.Key, f, a.Lock(s.Until, s.Held))
 			return err
 		}))
 		if !errors.Is(err, object.ErrConflict) {

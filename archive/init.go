@@ -95,7 +95,7 @@ func join(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
 
 // createLog writes commit 0 of a log and publishes its first checkpoint.
 func createLog(ctx context.Context, o InitOptions, keys *Keys, init record.Init) error {
-	if err := ledger.Create(ctx, o.Store, keys.Signer, init, object.Lock{}, o.Now); err != nil {
+	if err := ledger.Create(ctx, o.Store, keys.Signer, init, ledgerLock(o.Config, o.Now), o.Now); err != nil {
 		return err
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
@@ -130,7 +130,7 @@ func readInit(ctx context.Context, store object.Store, keys *Keys) (*record.Init
 func (a *Archive) openLog(ctx context.Context, name string) (*ledger.Log, error) {
 	log, err := ledger.Open(ctx, ledger.Config{
 		Store: a.store, Log: name, Archive: a.init.Archive, Verifier: a.keys.verifierKey, Signer: a.keys.Signer, Publisher: a.store,
-		Now: a.now, Logger: a.slog,
+		Now: a.now, Logger: a.slog, Lock: func() object.Lock { return ledgerLock(a.cfg, a.now()) },
 	})
 	if errors.Is(err, ledger.ErrNoLog) {
 		return nil, fmt.Errorf("node %q has no log in this archive; holdfast init adds one: %w", a.cfg.Node, err)

@@ -11,6 +11,8 @@ type metrics struct {
 	altered    prometheus.Counter
 	await      prometheus.Histogram
 	foreign    prometheus.Counter
+	markers    prometheus.Gauge
+	versions   prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
@@ -38,11 +40,12 @@ func newMetrics(reg prometheus.Registerer, a *Archive) *metrics {
 		Help:    "Time that a message was waited for until it was in the object store (ack: archive).",
 		Buckets: prometheus.ExponentialBuckets(0.002, 2, 16),
 	})
+	m.markers, m.versions = newForeignGauges()
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "holdfast_ledger_size", Help: "Entries in this node's log.",
 	}, func() float64 { return float64(a.log.Head().Size) })
 	if reg != nil {
-		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, m.foreign, m.await, size)
+		reg.MustRegister(m.records, bytes, m.unreadable, m.altered, m.foreign, m.markers, m.versions, m.await, size)
 	}
 	return m
 }

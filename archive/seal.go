@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/archive/pack"
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
@@ -49,6 +48,7 @@ type openPack struct {
 	received time.Time // of the first record: the day in the key
 	items    []*record.Item
 	awaited  bool // somebody waits for one of them
+	held     bool // a hold matches one of them
 }
 
 // sealedPack is a whole one, on its way into the store. Its JSON is the file <n>.json.
@@ -60,6 +60,7 @@ type sealedPack struct {
 	Size    int64          `json:"size"`
 	Raw     int64          `json:"raw"` // bytes of mail in it, before compression
 	Until   time.Time      `json:"until,omitzero"`
+	Held    bool           `json:"held,omitempty"` // a hold matched one of them as it came
 	Entries []record.Entry `json:"entries"`
 
 	base  string         // path without suffix
@@ -137,7 +138,7 @@ func (a *Archive) seal(p *openPack) (*sealedPack, error) {
 	if err := errors.Join(p.file.Sync(), p.file.Close()); err != nil {
 		return nil, fmt.Errorf("seal pack: %w", err)
 	}
-	s := &sealedPack{V: record.Version, Archive: a.init.Archive, SHA256: sum.SHA256, Size: sum.Size, Raw: sum.Raw, Until: p.until, base: p.base, items: p.items}
+	s := &sealedPack{V: record.Version, Archive: a.init.Archive, SHA256: sum.SHA256, Size: sum.Size, Raw: sum.Raw, Until: p.until, Held: p.held, base: p.base, items: p.items}
 	s.Key = a.packKey(p, sum.SHA256)
 	for i, placed := range sum.Records {
 		it := p.items[i]
@@ -306,16 +307,4 @@ func (a *Archive) evade(ctx context.Context, s *sealedPack, conflict error) erro
 		s.Entries[i].Pack = key
 	}
 	return a.retry(ctx, "write down a pack's new key", func() error { return a.save(s) })
-}
-
-// lockUntil is the lock of a new pack. What is kept for ever is locked for a year at a time.
-func (a *Archive) lockUntil(until time.Time) object.Lock {
-	mode := a.cfg.Lock()
-	if mode == object.LockNone {
-		return object.Lock{}
-	}
-	if until.IsZero() {
-		until = a.now().AddDate(1, 0, 0)
-	}
-	return object.Lock{Mode: mode, Until: until.UTC()}
 }

@@ -213,6 +213,7 @@ func (s *sealer) add(ctx context.Context, it *record.Item) error {
 		if until.After(p.until) {
 			p.until = until
 		}
+		p.held = p.held || s.a.held(it)
 		if p.w.Size() >= s.a.cfg.SealSize || len(p.items) >= maxItems {
 			return s.sealOne(ctx, p)
 		}

@@ -30,7 +30,7 @@ var (
 type Parser func(canonical string) (query.Query, error)
 
 // State is what the acts about policies and holds come to. It is an audit.Fold, and safe for concurrent use as that says; PoliciesInForce
-// by itself.
+// and HoldsInForce by themselves.
 type State struct {
 	parse    Parser
 	base     *Policies
@@ -38,6 +38,7 @@ type State struct {
 	holds    map[string]*HoldDoc   // by folded name; released ones too
 
 	inForce atomic.Pointer[Policies]
+	holding atomic.Pointer[[]Hold]
 }
 
 // NewState makes the state before the first act. base has the default.
@@ -50,6 +51,7 @@ func NewState(base *Policies, parse Parser) *State {
 func (s *State) reset() {
 	s.policies, s.holds = map[string]*PolicyDoc{}, map[string]*HoldDoc{}
 	s.inForce.Store(s.base)
+	s.renewHolds()
 }
 
 // PolicyDoc is a policy as it was set: what an act policy-set says, and by whom and when.
@@ -167,12 +169,14 @@ func (s *State) change(h *HoldDoc, how func(*HoldDoc)) {
 	how(&c)
 	c.Records = len(c.Members)
 	s.holds[query.FoldSetName(c.Name)] = &c
+	s.renewHolds()
 }
 
 func (s *State) addHold(h *HoldDoc) error {
 	h.parsed = s.read(h.Query)
 	h.Records = len(h.Members)
 	s.holds[query.FoldSetName(h.Name)] = h
+	s.renewHolds()
 	return nil
 }
 
@@ -257,13 +261,19 @@ func (s *State) hold(name string) (*HoldDoc, error) {
 }
 
 // Standing gives the holds that are in force.
-func (s *State) Standing() (list []Hold) {
+func (s *State) Standing() []Hold { return s.HoldsInForce() }
+
+// HoldsInForce gives them as far as acts have been read. The list is not to be changed.
+func (s *State) HoldsInForce() []Hold { return *s.holding.Load() }
+
+func (s *State) renewHolds() {
+	list := []Hold{}
 	for _, h := range s.HoldDocs() {
 		if h.Released == nil {
 			list = append(list, Hold{Name: h.Name, Matter: h.Matter, Query: h.parsed, Members: h.Members})
 		}
 	}
-	return list
+	s.holding.Store(&list)
 }
 
 // Held gives the records to which a hold in force was applied; an error where there is no such hold. Of a released one there are none.

@@ -102,6 +102,11 @@ func (f *File) Versions(ctx context.Context, key string) ([]Info, error) {
 	return []Info{info}, nil
 }
 
+// ListVersions implements VersionLister: what List gives.
+func (f *File) ListVersions(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return f.List(ctx, prefix, "")
+}
+
 // List implements Store. It keeps the names of one folder in memory for each level of the key.
 func (f *File) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {

@@ -88,6 +88,13 @@ type Protector interface {
 	Hold(ctx context.Context, key string) error
 }
 
+// VersionLister lists what lies under the keys that begin with prefix, all versions and delete markers of each, in the byte order of keys,
+// those of one key in no order. It is how one finds out that others wrote over objects or hid them. It ends at the first error, which it
+// yields. A store without versions yields the one that there is of each.
+type VersionLister interface {
+	ListVersions(ctx context.Context, prefix string) iter.Seq2[Info, error]
+}
+
 // VersionReader reads a version that Versions gave, also where another version or a delete marker hides it. A store without versions has
 // the empty one.
 type VersionReader interface {
@@ -98,6 +105,7 @@ type VersionReader interface {
 type Keeper interface {
 	Store
 	VersionReader
+	VersionLister
 	Publisher
 	Protector
 	Close() error

@@ -15,7 +15,8 @@ import (
 type Report struct {
 	Checksums bool     // a body that does not have the SHA-256 it came with is refused
 	WORM      bool     // locks were tried, and everything that they forbid was refused
-	Weak      []string // what the store let happen to locked objects, in words
+	Tried     []string // what was tried on locked objects, in words: all of it is forbidden
+	Weak      []string // what of that the store let happen
 	Leftovers []string // throwaway objects that could not be deleted, and why
 }
 
@@ -26,8 +27,9 @@ const probeAge = time.Hour
 
 // Probe tries on throwaway objects under probe/ whether a store does what the archive rests on. It is an error, ErrUnsupported, where it
 // does not: where a second writer of a key is not refused, where ranges are wrong, where objects are to be locked and the bucket can't,
-// and with RequireWORM where a lock does not hold. Locks are tried only when c asks for them, which leaves a locked object of one byte
-// for a minute or two; later probes delete it.
+// and with RequireWORM where a lock does not hold. Locks are tried only when c asks for them, which takes some seconds and leaves one or two
+// locked objects of one byte for a minute; later probes delete them. A store that lets the versions of its bucket be suspended has them
+// suspended for a moment, so no other node should be writing to it when it is probed for the first time.
 func Probe(ctx context.Context, k Keeper, c Config) (Report, error) {
 	if i, ok := k.(*instrumented); ok {
 		k = i.Keeper // what fails here on purpose is no error
@@ -41,7 +43,7 @@ func Probe(ctx context.Context, k Keeper, c Config) (Report, error) {
 		return p.Report, fmt.Errorf("probe: %w", err)
 	}
 	if c.Lock() != LockNone {
-		if err := p.tryLocks(ctx, c.Lock(), c.RequireWORM); err != nil {
+		if err := p.tryLocks(ctx, c.Lock()); err != nil {
 			return p.Report, fmt.Errorf("probe: %w", err)
 		}
 	}

@@ -265,6 +265,45 @@ func TestS3Dispose(t *testing.T) {
 	}
 }
 
+// What is hidden behind a delete marker, or under another version, is as locked as before, also where the server does not say so unasked.
+func TestS3DisposeHidden(t *testing.T) {
+	t.Parallel()
+	b := objecttest.StartLockedS3(t)
+	s := open(t, b.URL)
+	d, err := object.OpenDisposer(t.Context(), b.URL, object.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	over := time.Now().Add(1100 * time.Millisecond)
+	held := object.Lock{Mode: object.LockGovernance, Until: over, Hold: true} // the server forgets the hold when this is over
+	for _, key := range []string{"packs/hidden", "packs/written-over"} {
+		if _, err := s.Create(ctx, key, strings.NewReader("true"), held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := "some/prefix/packs/hidden"
+	if _, err := b.Client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.Name, Key: &name}); err != nil {
+		t.Fatal(err)
+	}
+	name = "some/prefix/packs/written-over"
+	if _, err := b.Client.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.Name, Key: &name, Body: strings.NewReader("false")}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(over) + time.Second)
+	for _, key := range []string{"packs/hidden", "packs/written-over"} {
+		if err := d.DeleteAll(ctx, key); err == nil || !strings.Contains(err.Error(), "legal hold") {
+			t.Errorf("DeleteAll(%s): %v, want an error that names the legal hold", key, err)
+		}
+		if got := readAll(t, s, key); got != "true" { // what lay above is gone
+			t.Errorf("%s has %q", key, got)
+		}
+		if err := errors.Join(d.Unhold(ctx, key), d.DeleteAll(ctx, key)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestS3NoStore(t *testing.T) {
 	b := objecttest.StartS3(t)
 	url := strings.Replace(b.URL, b.Name, "absent-bucket", 1)

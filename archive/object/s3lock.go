@@ -99,13 +99,41 @@ func (s *S3) deleteID(ctx context.Context, key, version string, bypass bool) err
 	return err
 }
 
-// headListed asks for a version that a list of versions named.
+// headListed asks for a version that a list of versions named, and for its lock. Some servers do not tell the lock of a version that is
+// hidden unless they are asked for just that.
 func (s *S3) headListed(ctx context.Context, v Info) (Info, error) {
 	info, err := s.head(ctx, v.Key, v.Version)
 	if v.Version == unversioned && errors.Is(err, ErrNotFound) {
 		return s.head(ctx, v.Key, "")
 	}
+	if err != nil || info.Lock != (Lock{}) || v.Version == "" || v.Version == unversioned {
+		return info, err
+	}
+	info.Lock, err = s.askLock(ctx, v.Key, v.Version)
 	return info, err
+}
+
+// askLock asks for the lock of a version, by the two requests that are for this alone.
+func (s *S3) askLock(ctx context.Context, key, version string) (lock Lock, err error) {
+	retention, err := s.client.GetObjectRetention(ctx, &s3.GetObjectRetentionInput{Bucket: &s.where.bucket, Key: s.name(key), VersionId: &version})
+	if err == nil && retention.Retention != nil {
+		lock.Mode = LockMode(strings.ToLower(string(retention.Retention.Mode)))
+		lock.Until = aws.ToTime(retention.Retention.RetainUntilDate).UTC()
+	} else if err != nil && !noLock(err) {
+		return lock, fmt.Errorf("retention of version %q: %w", version, s.fail(key, err))
+	}
+	hold, err := s.client.GetObjectLegalHold(ctx, &s3.GetObjectLegalHoldInput{Bucket: &s.where.bucket, Key: s.name(key), VersionId: &version})
+	if err == nil && hold.LegalHold != nil {
+		lock.Hold = hold.LegalHold.Status == types.ObjectLockLegalHoldStatusOn
+	} else if err != nil && !noLock(err) {
+		return lock, fmt.Errorf("legal hold of version %q: %w", version, s.fail(key, err))
+	}
+	return lock, nil
+}
+
+// noLock says whether an error means that the object has no lock of the kind that was asked for, or the bucket none at all.
+func noLock(err error) bool {
+	return code(err) == "NoSuchObjectLockConfiguration" || errors.Is(lockError(err), ErrUnsupported)
 }
 
 // lockError is ErrUnsupported where the bucket has no Object Lock.

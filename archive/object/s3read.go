@@ -295,3 +295,64 @@ func (s *S3) versions(ctx context.Context, key string) ([]Info, error) {
 	}
 	return infos, nil
 }
+
+// ListVersions implements VersionLister.
+func (s *S3) ListVersions(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		if err := checkPrefix(prefix); err != nil {
+			yield(Info{}, err)
+			return
+		}
+		var last string           // key
+		seen := map[string]bool{} // versions of it: some servers repeat the last of a page as the first of the next
+		in := &s3.ListObjectVersionsInput{Bucket: &s.where.bucket, Prefix: s.name(prefix)}
+		for {
+			page, err := s.client.ListObjectVersions(ctx, in)
+			if err != nil {
+				yield(Info{}, s.fail("list versions of "+prefix, err))
+				return
+			}
+			for _, info := range s.pageOfVersions(page) {
+				if info.Key < last || !strings.HasPrefix(info.Key, prefix) {
+					continue
+				}
+				if info.Key != last {
+					last = info.Key
+					clear(seen)
+				}
+				if !seen[info.Version] {
+					seen[info.Version] = true
+					info.Version = versionID(&info.Version)
+					if !yield(info, nil) {
+						return
+					}
+				}
+			}
+			next, nextID := aws.ToString(page.NextKeyMarker), aws.ToString(page.NextVersionIdMarker)
+			if !aws.ToBool(page.IsTruncated) {
+				return
+			}
+			if next == aws.ToString(in.KeyMarker) && nextID == aws.ToString(in.VersionIdMarker) {
+				yield(Info{}, fmt.Errorf("list versions of %s: the store says that there are more, and not where", prefix))
+				return
+			}
+			in.KeyMarker, in.VersionIdMarker = &next, &nextID
+		}
+	}
+}
+
+// pageOfVersions gives versions and markers of one page together, by key.
+func (s *S3) pageOfVersions(page *s3.ListObjectVersionsOutput) (list []Info) {
+	for _, v := range page.Versions {
+		if key, ok := s.key(v.Key); ok {
+			list = append(list, Info{Key: key, Version: aws.ToString(v.VersionId), Size: aws.ToInt64(v.Size), Time: aws.ToTime(v.LastModified).UTC()})
+		}
+	}
+	for _, m := range page.DeleteMarkers {
+		if key, ok := s.key(m.Key); ok {
+			list = append(list, Info{Key: key, Version: aws.ToString(m.VersionId), Time: aws.ToTime(m.LastModified).UTC(), Marker: true})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Info) int { return strings.Compare(a.Key, b.Key) })
+	return list
+}

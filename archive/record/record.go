@@ -196,6 +196,7 @@ const (
 	ActView    = "view"
 	ActImport  = "import"
 	ActRebuild = "rebuild"
+	ActProbe   = "store-probe"
 	ActProof   = "proof"
 
 	ActExport     = "export"

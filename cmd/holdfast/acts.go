@@ -78,6 +78,21 @@ func (n *node) expiry(it *record.Item) time.Time {
 	return p.Expiry(it, index.HeaderDocument(it), time.Now())
 }
 
+// heldOnArrival says whether a hold matches a message for sure, as far as is known at ingest: then the store is told so with the pack.
+func (n *node) heldOnArrival(it *record.Item) bool {
+	holds := n.rules.HoldsInForce()
+	if len(holds) == 0 || it.Envelope == nil {
+		return false
+	}
+	m := query.NewMatcher(index.HeaderDocument(it))
+	for i := range holds {
+		if holds[i].Match(m) == query.Yes {
+			return true
+		}
+	}
+	return false
+}
+
 // openKeeper makes what applies holds.
 func (n *node) openKeeper() *keeper.Keeper {
 	o := keeper.Options{Book: n.book, Rules: n.rules, Search: n.index.Search, Packs: n.archive.Packs, Log: n.log.With("part", "holds")}

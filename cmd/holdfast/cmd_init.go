@@ -87,25 +87,41 @@ func configCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Look at the configuration", Args: cobra.NoArgs,
 		Example: "  holdfast config check --config holdfast.yaml",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	var store bool
 	check := &cobra.Command{
-		Use:     "check",
-		Short:   "Name every fault of the configuration at once",
-		Long:    "Read the configuration and name every fault at once, each with its key and value. Exit code 0: none; 1: some.",
-		Example: "  holdfast config check --config holdfast.yaml",
+		Use:   "check",
+		Short: "Name every fault of the configuration at once",
+		Long: `Read the configuration and name every fault at once, each with its key and value. With --store the object store is probed too: what the
+archive rests on is tried on throwaway objects under probe/, and with archive.object_lock every way that is known to destroy what is
+locked. That takes some seconds. Exit code 0: no fault; 1: some, or the store does not keep what is locked.`,
+		Example: "  holdfast config check --config holdfast.yaml\n  holdfast config check --store --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := loadConfig(o.config)
+			cfg, err := loadConfig(o.config)
+			var v *verdict
+			if err == nil && store {
+				var found verdict
+				found, err = checkStore(cmd.Context(), cfg)
+				v = &found
+			}
+			wanting := err != nil || v != nil && len(v.Weak) > 0
 			if o.json {
 				faults := []string{}
 				if err != nil {
 					faults = faultsOf(err)
 				}
-				json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"ok": err == nil, "faults": faults})
-			}
-			if err != nil {
-				if o.json {
-					err = nil
+				answer := map[string]any{"ok": !wanting, "faults": faults}
+				if v != nil {
+					answer["store"] = v
 				}
+				if err := json.NewEncoder(cmd.OutOrStdout()).Encode(answer); err != nil {
+					return err
+				}
+				err = nil
+			} else if v != nil && v.Store != "" {
+				v.print(cmd.OutOrStdout())
+			}
+			if wanting {
 				return exitCode{exitWanted, err}
 			}
 			if !o.json {
@@ -114,6 +130,7 @@ func configCommand(o *options) *cobra.Command {
 			return nil
 		},
 	}
+	check.Flags().BoolVar(&store, "store", false, "probe the object store too")
 	cmd.AddCommand(addJSON(check, o))
 	return cmd
 }

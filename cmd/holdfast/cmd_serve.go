@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-archive/holdfast/archive"
-	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/journal"
 	"github.com/holdfast-archive/holdfast/journal/nexthop"
 	"github.com/holdfast-archive/holdfast/web"
@@ -87,7 +86,7 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 			err = errors.Join(err, s.stop())
 		}
 	}()
-	if err := probeStore(ctx, n, cfg); err != nil {
+	if err := n.probe(ctx); err != nil {
 		return nil, err
 	}
 	s.pool = nexthop.New(nexthop.Options{Log: n.log.With("part", "nexthop"), Registry: n.reg})
@@ -116,21 +115,6 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	}
 	n.log.Info("ready", "web", s.web, "listeners", s.mail.addrs, "archive", cfg.Archive.Store, "encrypted", n.archive.Encrypted())
 	return s, nil
-}
-
-// probeStore tries what the archive rests on, before mail is taken.
-func probeStore(ctx context.Context, n *node, cfg *config) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	report, err := object.Probe(ctx, n.store, cfg.Archive.Config)
-	if err != nil {
-		return fmt.Errorf("probe of %s: %w", cfg.Archive.Store, err)
-	}
-	n.log.Info("store probed", "worm", report.WORM, "weak", report.Weak)
-	for _, left := range report.Leftovers {
-		n.log.Warn("the probe could not remove what it made", "object", left)
-	}
-	return nil
 }
 
 func (s *server) listenWeb(cfg *config) error {

@@ -61,7 +61,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.store, err = object.Open(ctx, cfg.Archive.Store, object.Options{SingleWriter: cfg.Archive.SingleWriter, Metrics: n.reg})
+	n.store, err = object.Open(ctx, cfg.Archive.Store, cfg.storeOptions(n.reg))
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +84,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	n.archive, err = archive.Open(ctx, archive.Options{
 		Config: cfg.Archive, Store: n.store, Keys: keys, DataDir: cfg.DataDir, Log: n.log.With("part", "archive"), Registry: n.reg, Now: time.Now,
 		Expiry: n.expiry,
+		Held:   n.heldOnArrival,
 		Keep:   keepRefused(cfg.Listeners),
 		Busy:   n.mail.busy,
 	})
@@ -165,7 +166,11 @@ func (n *node) start() {
 	n.index.start(ctx)
 	n.done.Go(func() { n.followActs(ctx) })
 	n.done.Go(func() { n.keeper.Run(ctx) })
+	n.done.Go(func() { n.archive.WatchForForeign(ctx, foreignEvery) })
 }
+
+// foreignEvery is how often the store is searched for what others did to it.
+const foreignEvery = time.Hour
 
 func (n *node) fail(err error) {
 	select {

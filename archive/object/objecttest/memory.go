@@ -355,6 +355,35 @@ func (m *Memory) Versions(ctx context.Context, key string) ([]object.Info, error
 	return infos, f.end(key)
 }
 
+// ListVersions implements object.VersionLister. OpVersions strikes it, with the prefix.
+func (m *Memory) ListVersions(ctx context.Context, prefix string) iter.Seq2[object.Info, error] {
+	return func(yield func(object.Info, error) bool) {
+		f, err := m.begin(ctx, OpVersions, prefix)
+		if err == nil {
+			err = f.end(prefix)
+		}
+		if err != nil {
+			yield(object.Info{}, err)
+			return
+		}
+		m.mu.Lock()
+		var infos []object.Info
+		for _, key := range m.keys {
+			if strings.HasPrefix(key, prefix) {
+				for _, v := range m.versions[key] {
+					infos = append(infos, object.Info{Key: key, Version: v.info.Version, Size: v.info.Size, Time: v.info.Time, Marker: v.info.Marker})
+				}
+			}
+		}
+		m.mu.Unlock()
+		for _, info := range infos {
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
 // Replace implements object.Publisher.
 func (m *Memory) Replace(ctx context.Context, key string, body []byte) error {
 	if err := object.CheckReplace(key); err != nil {

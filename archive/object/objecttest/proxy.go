@@ -26,6 +26,7 @@ const (
 	NoFault     ProxyFault = iota
 	Unreachable            // the connection ends before the server has seen the request
 	Pretend                // 200 and an empty body, and the server has not seen the request
+	Refuse                 // 403, and the server has not seen the request
 	Unavailable            // 503, before the server has seen the request
 	LoseAnswer             // the server does what it was asked, and the connection ends without an answer
 	LoseAnswer5            // the server does what it was asked, and the client is told 500
@@ -89,6 +90,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, forward http.Handl
 	case Unreachable:
 		panic(http.ErrAbortHandler)
 	case Pretend:
+		return
+	case Refuse:
+		w.WriteHeader(http.StatusForbidden)
 		return
 	case Unavailable:
 		w.WriteHeader(http.StatusServiceUnavailable)

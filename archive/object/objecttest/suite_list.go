@@ -175,6 +175,16 @@ func testVersions(t *testing.T, s object.Keeper) {
 		}
 		r.Close()
 	}
+	counts := map[string]int{}
+	for info, err := range s.ListVersions(ctx, "") {
+		if err != nil {
+			t.Fatalf("ListVersions: %v", err)
+		}
+		counts[info.Key]++
+	}
+	if want := map[string]int{"dir/key": 1, "dir/key-2": 1, "dir/kez/below": 1, "state/x": len(vs)}; !maps.Equal(counts, want) {
+		t.Errorf("ListVersions: %v, want %v", counts, want)
+	}
 	if _, err := s.OpenVersion(ctx, "dir/key", "00000000000000000000000000", 0, -1); !errors.Is(err, object.ErrNotFound) {
 		t.Errorf("a version that is not there: %v, want ErrNotFound", err)
 	}
