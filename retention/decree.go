@@ -36,6 +36,53 @@ func (s *State) SetPolicy(name string, q query.Query, keep, start, reason string
 	return record.ActPolicySet, d, nil
 }
 
+// DefaultReason is the reason of acts that the configuration is the author of, where it gives none.
+const DefaultReason = "declared in the configuration"
+
+// FirstDefault is the default of an archive of whose default no act speaks.
+const FirstDefault = "7y"
+
+// SetDefault says what counts for records that no policy matches. Errors: ErrPeriod, ErrNothing.
+func (s *State) SetDefault(keep string) (kind string, detail any, err error) {
+	period, err := ParsePeriod(keep)
+	if err != nil {
+		return "", nil, err
+	}
+	before := FirstDefault
+	if s.def != nil {
+		before = s.def.Keep
+	}
+	if before == period.String() {
+		return "", nil, fmt.Errorf("policy %q: %w", DefaultName, ErrNothing)
+	}
+	return record.ActPolicySet, PolicyDoc{Name: DefaultName, Keep: period.String(), Start: Receipt, Reason: DefaultReason}, nil
+}
+
+// Author is who declares policies: the configuration of a node.
+var Author = record.Actor{ID: "configuration"}
+
+// CheckDeclared is ErrDeclared for a policy that a configuration declares: people change it there.
+func (s *State) CheckDeclared(name string) error {
+	if have := s.policies[query.FoldSetName(name)]; have != nil && have.By.ID == Author.ID {
+		return fmt.Errorf("policy %q: %w of node %s", have.Name, ErrDeclared, have.Node)
+	}
+	return nil
+}
+
+// Undeclared names the policies that this node's configuration once declared and does not any more.
+func (s *State) Undeclared(node string, declared []Declared) (names []string) {
+	still := map[string]bool{}
+	for _, d := range declared {
+		still[query.FoldSetName(d.Name)] = true
+	}
+	for _, p := range s.PolicyDocs() {
+		if p.By.ID == Author.ID && p.Node == node && !still[query.FoldSetName(p.Name)] {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 // RemovePolicy takes a policy out of force. Errors: ErrNoPolicy, ErrReason.
 func (s *State) RemovePolicy(name, reason string) (kind string, detail any, err error) {
 	have := s.policies[query.FoldSetName(name)]

@@ -101,6 +101,13 @@ func (p *Policies) With(list []Policy) *Policies {
 	return &Policies{def: p.def, list: list}
 }
 
+// withDefault gives the same policies with another default.
+func (p *Policies) withDefault(keep Period) *Policies {
+	other := *p
+	other.def.Keep = keep
+	return &other
+}
+
 // Default is what counts for records that no policy matches.
 func (p *Policies) Default() Policy { return p.def }
 

@@ -56,6 +56,17 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `retention.default: "soon"`) || !strings.Contains(err.Error(), `retention.schedule: "daily"`) {
 		t.Errorf("%v", err)
 	}
+	err = Config{Default: "7y", Policies: []Declared{
+		{Name: "a/b", Keep: "7y"}, {Name: "ok", Template: "10y"}, {Name: "OK", Keep: "5y"}, {Name: "x", Template: "11y"}, {Name: "y"}, {Name: "z", Keep: "5y", Start: "birth"},
+	}}.Validate()
+	for _, want := range []string{"policies[0].name", "policies[2].name", "policies[3].template", "policies[4].keep", "policies[5].start"} {
+		if err == nil || !strings.Contains(err.Error(), "retention."+want+": ") {
+			t.Errorf("%s is not named in %v", want, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n"); n != 4 {
+		t.Errorf("%d faults more", n-4)
+	}
 	if err := (Config{Default: "7y", Schedule: "0 3 * * *"}).Validate(); err != nil {
 		t.Error(err)
 	}

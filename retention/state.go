@@ -24,6 +24,7 @@ var (
 	ErrAnothers = errors.New("the hold was placed by somebody else")
 	ErrSecond   = errors.New("a second person must confirm it, other than the one who asked")
 	ErrNothing  = errors.New("nothing would change")
+	ErrDeclared = errors.New("it is declared in the configuration")
 )
 
 // Parser reads the canonical form of a query.
@@ -34,6 +35,7 @@ type Parser func(canonical string) (query.Query, error)
 type State struct {
 	parse    Parser
 	base     *Policies
+	def      *PolicyDoc            // what acts say of the default; nil: nothing, and that of base counts
 	policies map[string]*PolicyDoc // by folded name
 	holds    map[string]*HoldDoc   // by folded name; released ones too
 
@@ -49,7 +51,7 @@ func NewState(base *Policies, parse Parser) *State {
 }
 
 func (s *State) reset() {
-	s.policies, s.holds = map[string]*PolicyDoc{}, map[string]*HoldDoc{}
+	s.def, s.policies, s.holds = nil, map[string]*PolicyDoc{}, map[string]*HoldDoc{}
 	s.inForce.Store(s.base)
 	s.renewHolds()
 }
@@ -62,8 +64,9 @@ type PolicyDoc struct {
 	Start  Start  `json:"start"`
 	Reason string `json:"reason"`
 
-	By record.Actor `json:"by,omitzero"`
-	At time.Time    `json:"at,omitzero"`
+	By   record.Actor `json:"by,omitzero"`
+	At   time.Time    `json:"at,omitzero"`
+	Node string       `json:"node,omitempty"` // where it was set
 }
 
 // nameOnly is what acts say that speak of something by its name.
@@ -115,7 +118,11 @@ func (s *State) Apply(act *record.Act) error {
 		if err := act.Into(p); err != nil {
 			return err
 		}
-		p.By, p.At = act.Actor, act.Time
+		p.By, p.At, p.Node = act.Actor, act.Time, act.Node
+		if query.FoldSetName(p.Name) == DefaultName {
+			s.def = p
+			return s.renew()
+		}
 		s.policies[query.FoldSetName(p.Name)] = p
 		return s.renew()
 	case record.ActPolicyRemove:
@@ -203,19 +210,28 @@ func (s *State) renew() error {
 		}
 		list = append(list, Policy{Name: d.Name, Query: s.read(d.Query), Keep: keep, Start: start})
 	}
-	s.inForce.Store(s.base.With(list))
+	base := s.base
+	if s.def != nil {
+		keep, err := ParsePeriod(s.def.Keep)
+		if err != nil {
+			return fmt.Errorf("policy %q: %w", DefaultName, err)
+		}
+		base = base.withDefault(keep)
+	}
+	s.inForce.Store(base.With(list))
 	return nil
 }
 
 // saved is the state in a snapshot.
 type saved struct {
+	Default  *PolicyDoc   `json:"default,omitempty"`
 	Policies []*PolicyDoc `json:"policies"`
 	Holds    []*HoldDoc   `json:"holds"`
 }
 
 // Save gives all of the state.
 func (s *State) Save() (json.RawMessage, error) {
-	return json.Marshal(saved{s.PolicyDocs(), s.HoldDocs()})
+	return json.Marshal(saved{s.def, s.PolicyDocs(), s.HoldDocs()})
 }
 
 // Load takes a state in again; nil is the one before the first act.
@@ -228,6 +244,7 @@ func (s *State) Load(state json.RawMessage) error {
 	if err := json.Unmarshal(state, &v); err != nil {
 		return err
 	}
+	s.def = v.Default
 	for _, p := range v.Policies {
 		s.policies[query.FoldSetName(p.Name)] = p
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -246,4 +247,67 @@ func asMap(t *testing.T, detail any) (m map[string]any) {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// What a configuration declares becomes acts once, and what it does not declare any more goes; people's own policies stay.
+func TestDeclaredPolicies(t *testing.T) {
+	d := newDesk(t)
+	declare := func(def string, list ...Declared) (acts int) {
+		before := len(d.acts)
+		do := func(decide func() (string, any, error)) {
+			err := d.do(Author.ID, func(record.Actor) (string, any, error) { return decide() })
+			if err != nil && !errors.Is(err, ErrNothing) {
+				t.Fatal(err)
+			}
+		}
+		do(func() (string, any, error) { return d.state.SetDefault(def) })
+		for _, p := range list {
+			do(func() (string, any, error) {
+				return d.state.SetPolicy(p.Name, word(p.Query), p.Keep, p.Start, DefaultReason)
+			})
+		}
+		for _, name := range d.state.Undeclared("", list) {
+			do(func() (string, any, error) { return d.state.RemovePolicy(name, "gone") })
+		}
+		return len(d.acts) - before
+	}
+	a, b := Declared{Name: "a", Query: "merger", Keep: "9y"}, Declared{Name: "B", Query: "trade", Keep: "3y"}
+	if err := d.do("ann", func(record.Actor) (string, any, error) { return d.state.SetPolicy("own", word("x"), "1y", "", "r") }); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		def   string
+		list  []Declared
+		acts  int
+		named string
+	}{
+		{"7y", nil, 0, "own"},
+		{"7y", []Declared{a, b}, 2, "B a own"},
+		{"7y", []Declared{a, b}, 0, "B a own"},
+		{"5y", []Declared{a, b}, 1, "B a own"},
+		{"5y", []Declared{b}, 1, "B own"},
+		{"7y", nil, 2, "own"},
+	} {
+		if n := declare(c.def, c.list...); n != c.acts {
+			t.Errorf("step %d: %d acts, want %d", i, n, c.acts)
+		}
+		var names []string
+		for _, p := range d.state.PolicyDocs() {
+			names = append(names, p.Name)
+		}
+		if got := strings.Join(names, " "); got != c.named || d.state.PoliciesInForce().Default().Keep.String() != c.def {
+			t.Errorf("step %d: %q, default %s", i, got, d.state.PoliciesInForce().Default().Keep)
+		}
+		if err := d.state.CheckDeclared("b"); errors.Is(err, ErrDeclared) != strings.Contains(c.named, "B") {
+			t.Errorf("step %d: %v", i, err)
+		}
+		saved, err := d.state.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := newDesk(t)
+		if err := again.state.Load(saved); err != nil || again.state.PoliciesInForce().Default().Keep.String() != c.def {
+			t.Errorf("step %d: loaded again: %v", i, err)
+		}
+	}
 }

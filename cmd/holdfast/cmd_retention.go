@@ -85,8 +85,9 @@ where none does. Each change is an act in the ledger, with author and reason.`,
 
 func policySetCommand(o *options) *cobra.Command {
 	var p policyOrder
+	var template string
 	cmd := &cobra.Command{
-		Use:   "set NAME --query QUERY --keep 7y --reason WHY",
+		Use:   "set NAME --query QUERY {--keep 7y | --template 7y} --reason WHY",
 		Short: "Add a policy, or change the one of this name",
 		Long: `Add a policy, or change the one of this name. The query may not have relative dates, nor hold, matter, tag, policy or expires. A
 longer policy counts at once, for old mail too; a shorter one never beats the lock of what is stored already.`,
@@ -97,13 +98,22 @@ longer policy counts at once, for old mail too; a shorter one never beats the lo
 			if !cmd.Flags().Changed("query") {
 				return usage(errors.New("set: --query is missing; --query '' is every message"))
 			}
-			p.Name = args[0]
+			d := retention.Declared{Keep: p.Keep, Template: template}
+			if cmd.Flags().Changed("start") {
+				d.Start = p.Start
+			}
+			d, err := d.FromTemplate()
+			if err != nil {
+				return usage(fmt.Errorf("--template %w", err))
+			}
+			p.Name, p.Keep, p.Start = args[0], d.Keep, d.Start
 			return wish(cmd, o, "/policies", p, p.Query)
 		},
 	}
 	cmd.Flags().StringVar(&p.Query, "query", "", "which mail")
 	cmd.Flags().StringVar(&p.Keep, "keep", "", "how long: 7y, 18m, 90d or forever")
 	cmd.Flags().StringVar(&p.Start, "start", "receipt", "from when on: receipt, date (of the message), year-end (of the year of receipt)")
+	cmd.Flags().StringVar(&template, "template", "", "take --keep and --start from a template; to be confirmed with counsel")
 	cmd.Flags().StringVar(&p.Reason, "reason", "", "why")
 	return addJSON(cmd, o)
 }

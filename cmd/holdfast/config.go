@@ -107,7 +107,7 @@ var defaults = map[string]any{
 	"index.dir":             "",
 	"index.own_domains":     []string{},
 	"web.address":           "127.0.0.1:8080",
-	"retention.default":     "7y",
+	"retention.default":     retention.FirstDefault,
 	"retention.schedule":    "0 3 * * *",
 	"retention.four_eyes":   false,
 	"log.level":             "info",
@@ -265,6 +265,11 @@ func (c *config) resolve(base string) error {
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
 	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	for i, d := range c.Retention.Policies {
+		if _, err := parsePolicy(d.Query); err != nil {
+			errs = append(errs, fmt.Errorf("retention.policies[%d].query: %w", i, err))
+		}
+	}
 	if within(c.KeysDir, c.DataDir) {
 		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))
 	}

@@ -60,7 +60,7 @@ var errAsked = errors.New("bad request")
 var asked = map[int][]error{
 	http.StatusBadRequest: {matter.ErrAddress, matter.ErrReview, matter.ErrText, matter.ErrTooMany, index.ErrTooBroad, search.ErrNoSet, errAsked, record.ErrID, query.ErrSetName, retention.ErrPeriod, retention.ErrStart, retention.ErrReason, search.ErrCursor},
 	http.StatusNotFound:   {matter.ErrNoMatter, matter.ErrNoCustodian, matter.ErrNoTag, matter.ErrNoSearch, retention.ErrNoPolicy, retention.ErrNoHold, archive.ErrNotFound},
-	http.StatusConflict:   {matter.ErrTaken, matter.ErrNothing, matter.ErrStale, matter.ErrLastMember, retention.ErrTaken, retention.ErrNothing, retention.ErrReleased},
+	http.StatusConflict:   {matter.ErrTaken, matter.ErrNothing, matter.ErrStale, matter.ErrLastMember, retention.ErrTaken, retention.ErrNothing, retention.ErrReleased, retention.ErrDeclared},
 	http.StatusForbidden:  {matter.ErrNotMember, retention.ErrAnothers, retention.ErrSecond},
 
 	http.StatusServiceUnavailable: {audit.ErrNotRecorded, audit.ErrOpen},
@@ -153,11 +153,16 @@ func (a *governanceAPI) setPolicy(r *http.Request, by record.Actor) (any, error)
 	if err := body(r, &o); err != nil {
 		return nil, err
 	}
-	q, err := syntax.Parse(o.Query, syntax.Env{Now: time.Now(), Standing: true})
+	q, err := parsePolicy(o.Query)
 	if err != nil {
 		return nil, err
 	}
-	return a.do(r, by, func() (string, any, error) { return a.rules.SetPolicy(o.Name, q.Query, o.Keep, o.Start, o.Reason) })
+	return a.do(r, by, func() (string, any, error) {
+		if err := a.rules.CheckDeclared(o.Name); err != nil {
+			return "", nil, err
+		}
+		return a.rules.SetPolicy(o.Name, q, o.Keep, o.Start, o.Reason)
+	})
 }
 
 func (a *governanceAPI) removePolicy(r *http.Request, by record.Actor) (any, error) {
@@ -165,7 +170,12 @@ func (a *governanceAPI) removePolicy(r *http.Request, by record.Actor) (any, err
 	if err := body(r, &o); err != nil {
 		return nil, err
 	}
-	return a.do(r, by, func() (string, any, error) { return a.rules.RemovePolicy(o.Name, o.Reason) })
+	return a.do(r, by, func() (string, any, error) {
+		if err := a.rules.CheckDeclared(o.Name); err != nil {
+			return "", nil, err
+		}
+		return a.rules.RemovePolicy(o.Name, o.Reason)
+	})
 }
 
 // checked is the decision on one record, as `holdfast retention check --json` prints it, one a line of "records".

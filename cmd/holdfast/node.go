@@ -46,6 +46,8 @@ type node struct {
 	matters *matter.State
 	keeper  *keeper.Keeper
 
+	declared bool // what the configuration declares is in force
+
 	drain    chan struct{}  // closed: archive what has settled, then end
 	cancel   func()         // ends archive and index
 	archived sync.WaitGroup // of the archive
@@ -109,6 +111,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 		return nil, err
 	}
 	n.keeper = n.openKeeper()
+	n.declare(ctx)
 	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Sets: ruled{n}, Directions: len(n.index.own) > 0}
 	return n, nil
 }
