@@ -44,6 +44,7 @@ var house = map[string][]string{
 	"archive/pack":         {"archive/record"},
 	"archive/ledger":       {"archive/object", "archive/record"},
 	"archive/audit":        {"archive/record"},
+	"archive/timestamp":    {"archive/record"},
 }
 
 // destroyers may name object.Disposer and what makes one: the sweep, the store itself, and nobody else.
