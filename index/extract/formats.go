@@ -30,6 +30,7 @@ func init() {
 		cardFormat,
 		odfFormat,
 		flatODFFormat,
+		oleFormat,
 		zipFormat,
 		textFormat,
 	}

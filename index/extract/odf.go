@@ -53,8 +53,11 @@ func extractODF(_ context.Context, in Input, out *Output) error {
 	found := false
 	for _, f := range z.File {
 		if f.Name == "META-INF/manifest.xml" {
-			err := out.piece(f.Name, readZipXML(out, f, odfEncrypted))
-			if errors.Is(err, ErrEncrypted) || err != nil {
+			err := readZipXML(out, f, odfEncrypted)
+			if errors.Is(err, ErrEncrypted) {
+				return err
+			}
+			if err := out.piece(f.Name, err); err != nil {
 				return err
 			}
 		}

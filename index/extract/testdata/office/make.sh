@@ -6,3 +6,4 @@ cd "$(dirname "$0")"
 for to in docx docm dotx odt rtf doc; do soffice --headless --convert-to $to letter.fodt; done
 for to in xlsx ods xls; do soffice --headless --convert-to $to sheet.fods; done
 for to in pptx odp ppt; do soffice --headless --convert-to $to slides.fodp; done
+./secret.py
