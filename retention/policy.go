@@ -147,6 +147,16 @@ func (p *Policies) Decide(doc *document.Document, holds []Hold, now time.Time) D
 	return d
 }
 
+// DecideBy is Decide without holds, by what somebody else says of each policy, which is the i-th of All. Of the document it needs the id and
+// the times.
+func (p *Policies) DecideBy(doc *document.Document, verdict func(i int, pol *Policy) query.Verdict) Decision {
+	i := -1
+	return p.decide(doc, func(pol *Policy) query.Verdict {
+		i++
+		return verdict(i, pol)
+	})
+}
+
 func (p *Policies) decide(doc *document.Document, verdict func(*Policy) query.Verdict) Decision {
 	d := Decision{Policies: []Reason{}, Holds: []Reason{}}
 	sure := false

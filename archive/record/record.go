@@ -197,6 +197,7 @@ const (
 	ActImport  = "import"
 	ActRebuild = "rebuild"
 	ActProbe   = "store-probe"
+	ActLock    = "lock-extend"
 	ActProof   = "proof"
 
 	ActExport     = "export"

@@ -79,7 +79,7 @@ where none does. Each change is an act in the ledger, with author and reason.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	policy.AddCommand(policySetCommand(o), policyListCommand(o), policyRemoveCommand(o))
-	cmd.AddCommand(policy, retentionCheckCommand(o))
+	cmd.AddCommand(policy, retentionCheckCommand(o), retentionLocksCommand(o))
 	return cmd
 }
 

@@ -28,6 +28,7 @@ func (a *governanceAPI) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v1/policies", governed(a.setPolicy))
 	mux.HandleFunc("POST /api/v1/policies/remove", governed(a.removePolicy))
 	mux.HandleFunc("GET /api/v1/retention", governed(a.check))
+	mux.HandleFunc("GET /api/v1/retention/locks", governed(a.locks))
 	mux.HandleFunc("GET /api/v1/holds", governed(a.holds))
 	mux.HandleFunc("POST /api/v1/holds", governed(a.placeHold))
 	mux.HandleFunc("POST /api/v1/holds/release", governed(a.releaseHold))

@@ -46,7 +46,8 @@ type node struct {
 	matters *matter.State
 	keeper  *keeper.Keeper
 
-	declared bool // what the configuration declares is in force
+	lengthener *keeper.Lengthener // nil: nothing is locked
+	declared   bool               // what the configuration declares is in force
 
 	drain    chan struct{}  // closed: archive what has settled, then end
 	cancel   func()         // ends archive and index
@@ -112,6 +113,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	}
 	n.keeper = n.openKeeper()
 	n.declare(ctx)
+	n.lengthener = n.openLengthener()
 	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Sets: ruled{n}, Directions: len(n.index.own) > 0}
 	return n, nil
 }
@@ -169,6 +171,9 @@ func (n *node) start() {
 	n.index.start(ctx)
 	n.done.Go(func() { n.followActs(ctx) })
 	n.done.Go(func() { n.keeper.Run(ctx) })
+	if n.lengthener != nil {
+		n.done.Go(func() { n.lengthener.Run(ctx) })
+	}
 	n.done.Go(func() { n.archive.WatchForForeign(ctx, foreignEvery) })
 }
 

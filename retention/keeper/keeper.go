@@ -237,12 +237,19 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, step := range []func(context.Context) error{k.sweep, k.Flush, k.flag} {
-			if err := step(ctx); err != nil && ctx.Err() == nil {
-				k.o.Log.Error("not all that is held is written down, or flagged in the store, yet", "err", err)
-			}
+		if err := k.Follow(ctx); err != nil && ctx.Err() == nil {
+			k.o.Log.Error("not all that is held is written down, or flagged in the store, yet", "err", err)
 		}
 	}
+}
+
+// Follow is one round of Run.
+func (k *Keeper) Follow(ctx context.Context) error {
+	var errs []error
+	for _, step := range []func(context.Context) error{k.sweep, k.Flush, k.flag} {
+		errs = append(errs, step(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // sweep applies the holds that this process has not yet applied.
