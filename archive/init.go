@@ -95,7 +95,7 @@ func join(ctx context.Context, o InitOptions) (*record.Init, *Keys, error) {
 
 // createLog writes commit 0 of a log and publishes its first checkpoint.
 func createLog(ctx context.Context, o InitOptions, keys *Keys, init record.Init) error {
-	if err := ledger.Create(ctx, o.Store, keys.Signer, init, ledgerLock(o.Config, o.Now), o.Now); err != nil {
+	if err := ledger.Create(ctx, o.Store, keys.Signer, init, LedgerLock(o.Config, o.Now), o.Now); err != nil {
 		return err
 	}
 	log, err := ledger.Open(ctx, ledger.Config{
@@ -111,6 +111,11 @@ func createLog(ctx context.Context, o InitOptions, keys *Keys, init record.Init)
 func Check(ctx context.Context, store object.Store, keys *Keys) error {
 	_, err := readInit(ctx, store, keys)
 	return err
+}
+
+// Identify gives what the archive in the store was made with, after Check.
+func Identify(ctx context.Context, store object.Store, keys *Keys) (*record.Init, error) {
+	return readInit(ctx, store, keys)
 }
 
 // readInit reads what the archive was made with and checks that these are its keys.
@@ -130,7 +135,7 @@ func readInit(ctx context.Context, store object.Store, keys *Keys) (*record.Init
 func (a *Archive) openLog(ctx context.Context, name string) (*ledger.Log, error) {
 	log, err := ledger.Open(ctx, ledger.Config{
 		Store: a.store, Log: name, Archive: a.init.Archive, Verifier: a.keys.verifierKey, Signer: a.keys.Signer, Publisher: a.store,
-		Now: a.now, Logger: a.slog, Lock: func() object.Lock { return ledgerLock(a.cfg, a.now()) },
+		Now: a.now, Logger: a.slog, Lock: func() object.Lock { return LedgerLock(a.cfg, a.now()) },
 	})
 	if errors.Is(err, ledger.ErrNoLog) {
 		return nil, fmt.Errorf("node %q has no log in this archive; holdfast init adds one: %w", a.cfg.Node, err)

@@ -42,6 +42,9 @@ type Keys struct {
 	verifierKey note.Verifier
 }
 
+// LedgerVerifier is the verifier of the ledger's signatures.
+func (k *Keys) LedgerVerifier() note.Verifier { return k.verifierKey }
+
 // LoadKeys reads keys_dir. ErrNoKeys where there is none, or no ledger.pub in it.
 func LoadKeys(dir string) (*Keys, error) {
 	k := &Keys{Dir: dir}

@@ -47,8 +47,8 @@ func LockedTo(until, now time.Time) time.Time {
 	return until.UTC()
 }
 
-// ledgerLock is the lock of a new commit.
-func ledgerLock(c Config, now time.Time) object.Lock {
+// LedgerLock is the lock of a new commit, and of what bears witness to it.
+func LedgerLock(c Config, now time.Time) object.Lock {
 	mode := c.Lock()
 	if mode == object.LockNone {
 		return object.Lock{}

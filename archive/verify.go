@@ -107,7 +107,7 @@ func (v *verification) run(ctx context.Context) error {
 		}
 		v.present = append(v.present, info.Key)
 	}
-	logs, err := listLogs(ctx, v.Store)
+	logs, err := ledger.Logs(ctx, v.Store)
 	if err != nil {
 		return err
 	}
@@ -121,26 +121,6 @@ func (v *verification) run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// listLogs finds the names of all logs by one short listing for each.
-func listLogs(ctx context.Context, store object.Store) ([]string, error) {
-	var logs []string
-	for after := ""; ; {
-		found := false
-		for info, err := range store.List(ctx, "ledger/", after) {
-			if err != nil {
-				return nil, err
-			}
-			log, _, _ := strings.Cut(strings.TrimPrefix(info.Key, "ledger/"), "/")
-			logs = append(logs, log)
-			after, found = "ledger/"+log+"/\xff", true
-			break
-		}
-		if !found {
-			return logs, nil
-		}
-	}
 }
 
 func (v *verification) log(ctx context.Context, name string) error {

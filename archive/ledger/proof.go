@@ -61,6 +61,7 @@ func (r *Reader) Consistency(ctx context.Context, size uint64) (tlog.TreeProof, 
 type view struct {
 	Checkpoint
 	hashes tlog.HashReader
+	tiled  tlog.HashReader // by tiles alone; nil where no checkpoint is published
 }
 
 // viewOf gives a view of at least size entries: by the published checkpoint and tiles; for what is newer, by these and the commits after
@@ -101,7 +102,8 @@ func (r *Reader) viewOf(ctx context.Context, size uint64) (*view, error) {
 	}
 	v := &view{Checkpoint: head, hashes: r.replay(ctx, head)}
 	if cp != nil {
-		v.hashes = firstOf(tlog.TileHashReader(head.Tree(), &tiles{ctx: ctx, r: r, edge: e, newer: newer}), v.hashes)
+		v.tiled = tlog.TileHashReader(head.Tree(), &tiles{ctx: ctx, r: r, edge: e, newer: newer})
+		v.hashes = firstOf(v.tiled, v.hashes)
 	}
 	return v, nil
 }
@@ -124,7 +126,11 @@ type tiles struct {
 	r     *Reader
 	edge  edge
 	newer map[tlog.Tile][]byte
+	have  map[tlog.Tile][]byte // that were read last
 }
+
+// maxHave bounds what a tiles keeps, in tiles of 8 KiB.
+const maxHave = 512
 
 func (t *tiles) Height() int                     { return tileHeight }
 func (t *tiles) SaveTiles([]tlog.Tile, [][]byte) {}
@@ -139,6 +145,9 @@ func (t *tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 		if data[i] = t.newer[tile]; data[i] != nil {
 			continue
 		}
+		if data[i] = t.have[tile]; data[i] != nil {
+			continue
+		}
 		var err error
 		if data[i], err = t.r.tile(t.ctx, tile); err != nil {
 			return nil, err
@@ -146,6 +155,10 @@ func (t *tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 		if data[i] == nil {
 			return nil, fmt.Errorf("%s: %w", tileKey(t.r.log, tile), ErrMissing)
 		}
+		if t.have == nil || len(t.have) >= maxHave {
+			t.have = map[tlog.Tile][]byte{}
+		}
+		t.have[tile] = data[i]
 	}
 	return data, nil
 }
@@ -231,7 +244,7 @@ func CheckProof(text []byte, archive, log string, verifier note.Verifier) (Numbe
 		proof = append(proof, h)
 	}
 	if log == "" {
-		log = logOf(signed)
+		log = LogOf(signed)
 	}
 	cp, err := OpenCheckpoint(signed, archive, log, verifier)
 	if err != nil {
@@ -250,8 +263,8 @@ func CheckProof(text []byte, archive, log string, verifier note.Verifier) (Numbe
 	return Numbered{N: n, Entry: e, Raw: raw}, cp, nil
 }
 
-// logOf is the log that a checkpoint claims.
-func logOf(signed []byte) string {
+// LogOf is the log that a checkpoint claims.
+func LogOf(signed []byte) string {
 	origin, _, _ := strings.Cut(string(signed), "\n")
 	return origin[strings.LastIndexByte(origin, '/')+1:]
 }

@@ -167,3 +167,17 @@ func parseFolder(p string) (location, error) {
 	}
 	return location{folder: p}, nil
 }
+
+// CheckURL says what is wrong with the URL of a store.
+func CheckURL(url string) error {
+	_, err := parseURL(url)
+	return err
+}
+
+// AbsURL gives the URL of a store with a relative folder made absolute.
+func AbsURL(url string, abs func(string) string) string {
+	if path, ok := strings.CutPrefix(url, "file:"); ok && path != "" {
+		return "file:" + abs(path)
+	}
+	return url
+}

@@ -109,6 +109,9 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 		return nil, err
 	}
 	s.http = append(s.http, serveSocket(socket, n, queueOf(n, s.queue)))
+	if err := n.startCare(ctx); err != nil {
+		return nil, err
+	}
 	s.queue.start() // behind the listeners: one of them may be a destination
 	if !n.archive.Readable() {
 		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")
@@ -168,6 +171,7 @@ func (s *server) wait(ctx context.Context) error {
 // time: whoever reads a page slowly takes none from the archive.
 func (s *server) stop() error {
 	var errs []error
+	s.node.stopCare()
 	var queue sync.WaitGroup
 	if s.queue != nil {
 		queue.Go(s.queue.stop)

@@ -120,7 +120,8 @@ func verifyCommand(o *options) *cobra.Command {
 		Use:   "verify",
 		Short: "Check that nothing in the archive was altered and nothing is missing",
 		Long: `Read every object of the archive and check it against the ledger. --full also opens each pack and checks each record in it, for which
-the identity in keys_dir is needed where packs are encrypted. Writes and repairs nothing in the archive.
+the identity in keys_dir is needed where packs are encrypted. The ledger is held against all anchors too, those in the second place
+included. Writes and repairs nothing in the archive.
 Exit code 0: all well; 1: something altered or missing, each named; 2: could not tell.`,
 		Example: "  holdfast verify\n  holdfast verify --full --json",
 		Args:    cobra.NoArgs,
@@ -138,16 +139,26 @@ Exit code 0: all well; 1: something altered or missing, each named; 2: could not
 			if o.json {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 			} else {
-				err = printReport(cmd.OutOrStdout(), report)
+				err = printVerified(cmd.OutOrStdout(), report)
 			}
 			if err == nil && !report.OK {
 				return exitCode{code: exitWanted}
+			}
+			if err == nil && report.Anchors != nil {
+				return reached(report.Anchors.Unreachable)
 			}
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&full, "full", false, "open each pack and check each record")
 	return addJSON(cmd, o)
+}
+
+func printVerified(w io.Writer, v *verified) error {
+	if err := printReport(w, v.Report); err != nil || v.Anchors == nil || v.Anchors.Anchors == 0 && v.Anchors.OK {
+		return err
+	}
+	return printAnchors(w, v.Anchors)
 }
 
 func printReport(w io.Writer, r *archive.Report) error {

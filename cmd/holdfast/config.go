@@ -18,6 +18,9 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/anchor"
+	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/timestamp"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/journal"
 	"github.com/holdfast-archive/holdfast/journal/queue"
@@ -39,6 +42,7 @@ type config struct {
 	Index     index.Config          `mapstructure:"index"`
 	Web       web.Config            `mapstructure:"web"`
 	Retention retention.Config      `mapstructure:"retention"`
+	Anchor    anchor.Config         `mapstructure:"anchor"`
 	Log       logConfig             `mapstructure:"log"`
 
 	file     string   // where it came from; empty: embedded defaults
@@ -107,6 +111,11 @@ var defaults = map[string]any{
 	"index.dir":             "",
 	"index.own_domains":     []string{},
 	"web.address":           "127.0.0.1:8080",
+	"anchor.every":          anchor.DefaultEvery,
+	"anchor.store":          "",
+	"anchor.authority":      "",
+	"anchor.authority_ca":   "",
+	"anchor.timeout":        timestamp.DefaultTimeout,
 	"retention.default":     retention.FirstDefault,
 	"retention.schedule":    "0 3 * * *",
 	"retention.four_eyes":   false,
@@ -240,6 +249,10 @@ func (c *config) resolve(base string) error {
 	} else if path, ok := strings.CutPrefix(c.Archive.Store, "file:"); ok {
 		c.Archive.Store = "file:" + abs(path)
 	}
+	c.Anchor.Store = object.AbsURL(c.Anchor.Store, abs)
+	if c.Anchor.AuthorityCA != "" {
+		c.Anchor.AuthorityCA = abs(c.Anchor.AuthorityCA)
+	}
 	if c.Index.Dir == "" {
 		c.Index.Dir = filepath.Join(c.DataDir, "index")
 	}
@@ -264,11 +277,14 @@ func (c *config) resolve(base string) error {
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Anchor.Validate(), c.Log.Validate()}
 	for i, d := range c.Retention.Policies {
 		if _, err := parsePolicy(d.Query); err != nil {
 			errs = append(errs, fmt.Errorf("retention.policies[%d].query: %w", i, err))
 		}
+	}
+	if c.Anchor.Store != "" && c.Anchor.Store == c.Archive.Store {
+		errs = append(errs, fmt.Errorf("anchor.store: %s is archive.store: a second place is another one", c.Anchor.Store))
 	}
 	if within(c.KeysDir, c.DataDir) {
 		errs = append(errs, fmt.Errorf("keys_dir: %s lies in data_dir: who takes the data would take the keys", c.KeysDir))

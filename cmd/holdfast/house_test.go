@@ -45,6 +45,7 @@ var house = map[string][]string{
 	"archive/ledger":       {"archive/object", "archive/record"},
 	"archive/audit":        {"archive/record"},
 	"archive/timestamp":    {"archive/record"},
+	"archive/anchor":       {"archive/ledger", "archive/object", "archive/record", "archive/timestamp"},
 }
 
 // destroyers may name object.Disposer and what makes one: the sweep, the store itself, and nobody else.

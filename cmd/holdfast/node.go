@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/anchor"
 	"github.com/holdfast-archive/holdfast/archive/audit"
 	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/object"
@@ -53,7 +54,10 @@ type node struct {
 	cancel   func()         // ends archive and index
 	archived sync.WaitGroup // of the archive
 	done     sync.WaitGroup // of what follows the acts
-	failed   chan error     // the first fault that this node can't go on with
+	care     sync.WaitGroup // of what startCare began
+	caring   context.Context
+	endCare  context.CancelFunc
+	failed   chan error // the first fault that this node can't go on with
 }
 
 // openNode opens an archive that exists. Errors name what is missing: nothing is made but what can be made again.
@@ -293,8 +297,15 @@ func (n *node) rebuild(ctx context.Context, by record.Actor, progress func(web.P
 	})
 }
 
+// verified is what a verification found, in the archive and of its anchors.
+type verified struct {
+	OK bool `json:"ok"`
+	*archive.Report
+	Anchors *anchor.Report `json:"anchors"`
+}
+
 // verifyArchive reads the archive in this process, beside a running server or without one: it needs the store and the keys only.
-func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(web.Progress)) (*archive.Report, error) {
+func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(web.Progress)) (_ *verified, err error) {
 	keys, err := archive.LoadKeys(cfg.KeysDir)
 	if err != nil {
 		return nil, err
@@ -303,6 +314,7 @@ func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(we
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	report, err := archive.Verify(ctx, archive.VerifyOptions{
 		Store: store, Keys: keys, Full: full,
 		Progress: func(step string, done, total int64, unit string) {
@@ -312,5 +324,17 @@ func verifyArchive(ctx context.Context, cfg *config, full bool, progress func(we
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Archive.Store, err)
 	}
-	return report, nil
+	check, done, err := openAnchors(ctx, cfg)
+	if err != nil {
+		if !report.OK { // that is why
+			return &verified{false, report, nil}, nil
+		}
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	anchors, err := anchor.Check(ctx, check)
+	if err != nil {
+		return nil, fmt.Errorf("%s: anchors: %w", cfg.Archive.Store, err)
+	}
+	return &verified{report.OK && anchors.OK, report, anchors}, nil
 }
