@@ -99,14 +99,11 @@ func (a *Archive) LookForForeign(ctx context.Context) (f Foreign, err error) {
 	return f, nil
 }
 
-// WatchForForeign looks now and then, until ctx ends.
+// WatchForForeign looks now and then, for the first time after a minute, until ctx ends.
 func (a *Archive) WatchForForeign(ctx context.Context, every time.Duration) {
-	for {
+	for pause := time.Minute; sleep(ctx, pause) == nil; pause = every {
 		if _, err := a.LookForForeign(ctx); err != nil && ctx.Err() == nil {
 			a.slog.Warn("the versions in the store can't be listed; it is tried again later", "err", err)
-		}
-		if sleep(ctx, every) != nil {
-			return
 		}
 	}
 }

@@ -20,6 +20,9 @@ func parsePolicy(typed string) (query.Query, error) {
 
 // declare has what the configuration declares be in force. Where that can't be written down it is tried again: mail must flow.
 func (n *node) declare(ctx context.Context) {
+	if n.book.Read(func() {}) != nil { // what is in force is not known, which has been said
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, actsAtStart)
 	defer cancel()
 	err := n.declarePolicies(ctx)

@@ -92,13 +92,13 @@ func (s *store) Search(_ context.Context, r index.Request) (*index.Result, error
 
 type bench struct {
 	*Keeper
-	t     *testing.T
+	t     testing.TB
 	order *order
 	store *store
 	by    record.Actor
 }
 
-func newBench(t *testing.T, o Options) *bench {
+func newBench(t testing.TB, o Options) *bench {
 	t.Helper()
 	base, err := retention.New(retention.Config{Default: "7y"})
 	if err != nil {
@@ -106,7 +106,10 @@ func newBench(t *testing.T, o Options) *bench {
 	}
 	b := &bench{t: t, order: &order{known: map[record.ID]*record.Act{}}, store: &store{docs: map[record.ID]*document.Document{}}, by: record.Actor{ID: "uid:1"}}
 	o.Rules = retention.NewState(base, func(s string) (query.Query, error) { return word(strings.TrimPrefix(s, "body:")), nil })
-	o.Log, o.Search = slog.New(slog.DiscardHandler), b.store.Search
+	o.Log = slog.New(slog.DiscardHandler)
+	if o.Search == nil {
+		o.Search = b.store.Search
+	}
 	if o.Book, err = audit.NewBook(audit.BookOptions{Order: b.order, Archive: "a", Node: "n", Path: filepath.Join(t.TempDir(), "acts.json"),
 		Folds: map[string]audit.Fold{"retention": o.Rules}, Now: time.Now, Log: o.Log}); err != nil {
 		t.Fatal(err)
