@@ -32,6 +32,8 @@ var (
 	ErrPending  = errors.New("record is in local custody, not yet in the archive")
 	ErrAltered  = errors.New("record is not what the ledger says it was")
 	ErrReadOnly = errors.New("archive is open for reading only")
+	// ErrDestroyed is an ErrNotFound: there was such a record, and the ledger says by which act it was destroyed.
+	ErrDestroyed = fmt.Errorf("%w: it was destroyed", ErrNotFound)
 )
 
 // LogActs is the log that all nodes share.

@@ -25,8 +25,9 @@ import (
 // a catalog that is absent, damaged or of another archive is made again from the first entry.
 //
 // Buckets: "logs" and "packs" number the names that repeat; "records" maps an id (16 bytes), and for a late supplement id and name, to a
-// place; "cursor" has for each log the number of its entries that are in here, the root of the
-// tree over these, and the set of spool sequences that they account for; "drops" maps the first sequence of each dropped run, and the id of
+// place; "gone" has the packs that were destroyed, by number, and by
+// which act; "cursor" has for each log the number of its entries that are in here, the root of the tree over these, and the set of spool
+// sequences that they account for; "drops" maps the first sequence of each dropped run, and the id of
 // what was dropped where it has one, to the last.
 type catalog struct {
 	path string
@@ -43,6 +44,8 @@ type place struct {
 	Pack          string // object key
 	PackSHA256    record.Digest
 	Frame, Length int64
+	Moved         bool // Number is that of a KindMoved entry
+	Gone          bool // the pack was destroyed, and the record with it
 }
 
 var (
@@ -51,6 +54,7 @@ var (
 	bucketRecords = []byte("records")
 	bucketCursor  = []byte("cursor")
 	bucketDrops   = []byte("drops")
+	bucketGone    = []byte("gone")
 	bucketMeta    = []byte("meta")
 )
 
@@ -58,7 +62,7 @@ var (
 var kinds = []record.Kind{record.KindInit, record.KindMessage, record.KindRefused, record.KindSupplement, record.KindAct, record.KindDropped}
 
 // catalogVersion is that of the file. Another one is made again.
-const catalogVersion = "3"
+const catalogVersion = "4"
 
 // openCatalog opens the catalog of one archive, or an empty one where the file is absent, unreadable or of another archive.
 func openCatalog(path, archiveID string) (*catalog, error) {
@@ -88,7 +92,7 @@ func tryCatalog(path, archiveID string) (_ *catalog, err error) {
 		return nil, fmt.Errorf("catalog %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketLogs, bucketPacks, bucketRecords, bucketCursor, bucketDrops, bucketMeta} {
+		for _, b := range [][]byte{bucketLogs, bucketPacks, bucketRecords, bucketCursor, bucketDrops, bucketGone, bucketMeta} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -200,14 +204,20 @@ func (c *catalog) add(ctx context.Context, log string, first uint64, entries []r
 			switch {
 			case e.Drop != nil:
 				err = tx.Bucket(bucketDrops).Put(dropKey(log, e.Drop.First, e.ID), binary.BigEndian.AppendUint64(nil, e.Drop.Last))
+			case e.Gone != nil:
+				if packNo, err = number(tx.Bucket(bucketPacks), packName(e.Gone.Pack, e.Gone.PackSHA256)); err != nil {
+					return err
+				}
+				lastPack = ""
+				err = tx.Bucket(bucketGone).Put(binary.BigEndian.AppendUint32(nil, packNo), e.ID[:])
 			case e.Pack != "":
 				if e.Pack != lastPack {
-					if packNo, err = number(tx.Bucket(bucketPacks), append([]byte(e.Pack+"\x00"), e.PackSHA256[:]...)); err != nil {
+					if packNo, err = number(tx.Bucket(bucketPacks), packName(e.Pack, e.PackSHA256)); err != nil {
 						return err
 					}
 					lastPack = e.Pack
 				}
-				err = tx.Bucket(bucketRecords).Put(recordKey(e.ID, e.Kind, e.Name), encodePlace(logNo, n, packNo, e))
+				err = tx.Bucket(bucketRecords).Put(recordKey(e.ID, e.Holds(), e.Name), encodePlace(logNo, n, packNo, e))
 			}
 			if err != nil {
 				return err
@@ -365,15 +375,34 @@ func number(b *bbolt.Bucket, name []byte) (uint32, error) {
 	return uint32(seq), b.Put(append([]byte{'#'}, no...), name)
 }
 
+func packName(key string, sum record.Digest) []byte { return append([]byte(key+"\x00"), sum[:]...) }
+
+// isGone says whether a pack was destroyed.
+func (c *catalog) isGone(key string, sum record.Digest) (gone bool, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		if no := tx.Bucket(bucketPacks).Get(append([]byte{'n'}, packName(key, sum)...)); no != nil {
+			gone = tx.Bucket(bucketGone).Get(no) != nil
+		}
+		return nil
+	})
+	return gone, err
+}
+
+// flagMoved is set in the kind of a place whose Number is that of a KindMoved entry.
+const flagMoved = 0x80
+
 const placeSize = 1 + 4 + 8 + 4 + 8 + 8
 
 func encodePlace(logNo uint32, n uint64, packNo uint32, e *record.Entry) []byte {
 	b := make([]byte, 0, placeSize)
 	kind := byte(0)
 	for i, k := range kinds {
-		if k == e.Kind {
+		if k == e.Holds() {
 			kind = byte(i)
 		}
+	}
+	if e.Moved != nil {
+		kind |= flagMoved
 	}
 	b = append(b, kind)
 	b = binary.BigEndian.AppendUint32(b, logNo)
@@ -384,12 +413,13 @@ func encodePlace(logNo uint32, n uint64, packNo uint32, e *record.Entry) []byte 
 }
 
 func decodePlace(tx *bbolt.Tx, v []byte, p *place) error {
-	if len(v) != placeSize || int(v[0]) >= len(kinds) {
+	if len(v) != placeSize || int(v[0]&^flagMoved) >= len(kinds) {
 		return fmt.Errorf("catalog: a place of %d bytes", len(v))
 	}
-	p.Kind = kinds[v[0]]
+	p.Kind, p.Moved = kinds[v[0]&^flagMoved], v[0]&flagMoved != 0
 	p.Log = string(tx.Bucket(bucketLogs).Get(append([]byte{'#'}, v[1:5]...)))
 	p.Number = binary.BigEndian.Uint64(v[5:])
+	p.Gone = tx.Bucket(bucketGone).Get(v[13:17]) != nil
 	pack := tx.Bucket(bucketPacks).Get(append([]byte{'#'}, v[13:17]...))
 	if len(pack) <= len(p.PackSHA256) {
 		return errors.New("catalog: a place in no pack")

@@ -40,6 +40,9 @@ func (a *Archive) Fetch(ctx context.Context, id record.ID) (*Stored, error) {
 		return nil, err
 	}
 	for _, p := range late {
+		if p.Gone {
+			continue
+		}
 		l, err := a.fetchPlace(ctx, p, id)
 		if err != nil {
 			return nil, err
@@ -49,16 +52,19 @@ func (a *Archive) Fetch(ctx context.Context, id record.ID) (*Stored, error) {
 	return s, nil
 }
 
-// Packs gives the keys of the packs that a record is in, with its late supplements; none where this node's log has no such record.
+// Packs gives the keys of the packs that a record is in, with its late supplements; none where this node's log has no such record,
+// or it was destroyed.
 func (a *Archive) Packs(id record.ID) ([]string, error) {
 	p, ok, err := a.catalog.find(id, "")
-	if err != nil || !ok {
+	if err != nil || !ok || p.Gone {
 		return nil, err
 	}
 	late, err := a.catalog.supplements(id)
 	keys := []string{p.Pack}
 	for _, l := range late {
-		keys = append(keys, l.Pack)
+		if !l.Gone {
+			keys = append(keys, l.Pack)
+		}
 	}
 	return keys, err
 }
@@ -86,23 +92,42 @@ func (a *Archive) fetchPending(ctx context.Context, id record.ID) (*Stored, erro
 }
 
 func (a *Archive) fetchPlace(ctx context.Context, p place, id record.ID) (*Stored, error) {
+	if p.Gone {
+		return nil, fmt.Errorf("%s: %w", id, ErrDestroyed)
+	}
 	e, err := a.entry(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	if e.ID != id || e.Kind != p.Kind || e.Pack != p.Pack {
+	if e.ID != id || e.Holds() != p.Kind || e.Pack != p.Pack {
 		return nil, fmt.Errorf("%s: entry %d of %s speaks of %s %s: %w", id, p.Number, p.Log, e.Kind, e.ID, ErrAltered)
 	}
 	it, err := a.readers.record(ctx, e)
 	if err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", id, p.Pack, err)
 	}
-	return &Stored{Item: checked(it), Log: p.Log, Number: p.Number, Entry: e}, nil
+	s := &Stored{Item: checked(it), Log: p.Log, Number: p.Number, Entry: e}
+	return s, a.original(ctx, s)
+}
+
+// original gives what was moved the entry by which it came into the archive, with the place where it is now.
+func (a *Archive) original(ctx context.Context, s *Stored) error {
+	for s.Entry.Moved != nil {
+		first, err := a.entry(ctx, place{Log: s.Log, Number: s.Entry.Moved.Entry})
+		if err != nil {
+			return err
+		}
+		now := *first
+		now.Pack, now.PackSHA256, now.Frame, now.Length = s.Entry.Pack, s.Entry.PackSHA256, s.Entry.Frame, s.Entry.Length
+		s.Number, s.Entry = s.Entry.Moved.Entry, &now
+		s.Item.Seq = now.Seq
+	}
+	return nil
 }
 
 // matches checks all of a record but the message's bytes, which its envelope vouches for, against the entry.
 func matches(e *record.Entry, it *record.Item) error {
-	if seal := sealOf(it); seal != e.Seal || it.ID != e.ID || it.Kind != e.Kind {
+	if seal := sealOf(it); seal != e.Seal || it.ID != e.ID || it.Kind != e.Holds() {
 		return fmt.Errorf("%s %s: seal %s, the ledger has %s: %w", it.Kind, it.ID, seal, e.Seal, ErrAltered)
 	}
 	return nil

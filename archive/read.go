@@ -72,7 +72,7 @@ const checkedAtOnce = 1 << 20
 
 func readChecked(ctx context.Context, r *pack.Reader, e *record.Entry) (*record.Item, error) {
 	name := ""
-	if e.Kind == record.KindSupplement {
+	if e.Holds() == record.KindSupplement {
 		name = e.Name
 	}
 	got, err := r.Read(ctx, pack.Place{Frame: e.Frame, Length: e.Length}, e.ID, name)
@@ -142,6 +142,22 @@ func (a *Archive) reader(log string) (*ledger.Reader, error) {
 	return ledger.NewReader(ledger.Config{Store: a.store, Log: log, Archive: a.init.Archive, Verifier: a.keys.verifierKey})
 }
 
+// firstEntry gives the number of the entry by which a record came into the archive.
+func (a *Archive) firstEntry(ctx context.Context, p place) (uint64, error) {
+	for n, moved := p.Number, p.Moved; ; {
+		if !moved {
+			return n, nil
+		}
+		e, err := a.entry(ctx, place{Log: p.Log, Number: n})
+		if err != nil {
+			return 0, err
+		}
+		if moved = e.Moved != nil; moved {
+			n = e.Moved.Entry
+		}
+	}
+}
+
 // Proof gives the C2SP tlog-proof of a record's entry, with the newest checkpoint. ErrPending where it is not committed yet.
 func (a *Archive) Proof(ctx context.Context, id record.ID) ([]byte, error) {
 	p, ok, err := a.catalog.find(id, "")
@@ -158,7 +174,11 @@ func (a *Archive) Proof(ctx context.Context, id record.ID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.Proof(ctx, p.Number)
+	first, err := a.firstEntry(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return r.Proof(ctx, first)
 }
 
 // sameLedger checks that the catalog followed the very ledger that is there. A store that was set back, as to a backup, and has grown again
@@ -314,6 +334,12 @@ func (a *Archive) replayRun(ctx context.Context, run []ledger.Numbered, want fun
 			count++
 		}
 	}
+	if count > 0 {
+		gone, err := a.catalog.isGone(run[0].Entry.Pack, run[0].Entry.PackSHA256)
+		if gone || err != nil {
+			return a.replayGone(ctx, run, wanted, err, yield)
+		}
+	}
 	if count > fewWanted {
 		return a.replayPack(ctx, run, wanted, yield)
 	}
@@ -327,6 +353,46 @@ func (a *Archive) replayRun(ctx context.Context, run []ledger.Numbered, want fun
 		}
 	}
 	return true
+}
+
+// replayGone gives the entries of a pack that is gone, with those of its records that are in other packs by now. The others are ErrDestroyed.
+func (a *Archive) replayGone(ctx context.Context, run []ledger.Numbered, wanted []bool, err error, yield func(Replayed) bool) bool {
+	for i := range run {
+		out := Replayed{N: run[i].N, Entry: run[i].Entry, Err: err}
+		if wanted[i] && err == nil {
+			out.Item, out.Err = a.elsewhere(ctx, &run[i].Entry)
+		}
+		if !wanted[i] {
+			out.Err = nil
+		}
+		if !yield(out) {
+			return false
+		}
+	}
+	return true
+}
+
+// elsewhere reads a record that was moved. ErrDestroyed where it was not.
+func (a *Archive) elsewhere(ctx context.Context, e *record.Entry) (*record.Item, error) {
+	name := ""
+	if e.Holds() == record.KindSupplement {
+		name = e.Name
+	}
+	p, ok, err := a.catalog.find(e.ID, name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s in %s: %w", e.ID, e.Pack, ErrDestroyed)
+	}
+	s, err := a.fetchPlace(ctx, p, e.ID)
+	if err != nil {
+		return nil, err
+	}
+	if s.Entry.Seal != e.Seal {
+		return nil, fmt.Errorf("%s in %s: seal %s, it was moved with %s: %w", e.ID, s.Entry.Pack, s.Entry.Seal, e.Seal, ErrAltered)
+	}
+	return s.Item, nil
 }
 
 func (a *Archive) replayOne(ctx context.Context, e *record.Entry) (*record.Item, error) {

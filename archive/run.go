@@ -175,7 +175,7 @@ type recoveredKey struct {
 
 func keyOf(e *record.Entry) recoveredKey {
 	k := recoveredKey{id: e.ID}
-	if e.Kind == record.KindSupplement {
+	if e.Holds() == record.KindSupplement {
 		k.name = e.Name
 	}
 	if e.Drop != nil {

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -15,6 +16,7 @@ import (
 // for one goroutine, and for as long as the context that it was made with.
 type Snapshot struct {
 	*ledger.Prover
+	ctx    context.Context
 	a      *Archive
 	reader *ledger.Reader
 }
@@ -37,16 +39,17 @@ func (a *Archive) SnapshotAt(ctx context.Context, log string, commit uint64) (*S
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{prover, a, a.log.Reader}, nil
+	return &Snapshot{prover, ctx, a, a.log.Reader}, nil
 }
 
 // Find gives the number of the entry of a message; false where the snapshot has none.
 func (s *Snapshot) Find(id record.ID) (uint64, bool, error) {
 	p, ok, err := s.a.catalog.find(id, "")
-	if err != nil || !ok || p.Log != s.Checkpoint.Log || p.Number >= s.Checkpoint.Size {
+	if err != nil || !ok || p.Gone || p.Log != s.Checkpoint.Log {
 		return 0, false, err
 	}
-	return p.Number, true, nil
+	n, err := s.a.firstEntry(s.ctx, p)
+	return n, err == nil && n < s.Checkpoint.Size, err
 }
 
 // Member is one record of a snapshot.
@@ -57,7 +60,7 @@ type Member struct {
 }
 
 // Damaged tells a record that is not what its entry says, or not where, from one that can't be reached just now.
-func Damaged(err error) bool { return isDamage(err) }
+func Damaged(err error) bool { return isDamage(err) || errors.Is(err, ErrDestroyed) }
 
 // Records reads the records of these entries, given in ascending order, pack by pack. It ends at the first error, which it yields; a record
 // that is damaged is given with what is wrong.
@@ -136,15 +139,25 @@ func (s *Snapshot) Late(ctx context.Context, id record.ID) ([]Member, error) {
 	}
 	var list []Member
 	for _, p := range places {
-		if p.Log != s.Checkpoint.Log || p.Number >= s.Checkpoint.Size {
+		if p.Gone || p.Log != s.Checkpoint.Log {
 			continue
 		}
-		e, err := s.reader.Entry(ctx, p.Number)
+		n, err := s.a.firstEntry(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		it, err := s.a.readers.record(ctx, &e.Entry)
+		if n >= s.Checkpoint.Size {
+			continue
+		}
+		e, err := s.reader.Entry(ctx, n)
 		if err != nil {
+			return nil, err
+		}
+		var it *record.Item
+		l, err := s.a.fetchPlace(ctx, p, id)
+		if err == nil {
+			it = l.Item
+		} else {
 			err = fmt.Errorf("%s %s in %s: %w", id, e.Entry.Name, p.Pack, err)
 			if !Damaged(err) {
 				return nil, err

@@ -30,9 +30,10 @@ type Report struct {
 	Entries uint64 `json:"entries"`
 	Records uint64 `json:"records"` // entries that have a record in a pack
 	Packs   uint64 `json:"packs"`
-	Bytes   int64  `json:"bytes"` // of packs, as stored
-	Raw     int64  `json:"raw"`   // of messages, where packs were opened
-	Purged  uint64 `json:"purged"`
+	Bytes   int64  `json:"bytes"`  // of packs, as stored
+	Raw     int64  `json:"raw"`    // of messages, where packs were opened
+	Purged  uint64 `json:"purged"` // records that were destroyed, each by an act
+	Moved   uint64 `json:"moved"`  // records that were put into another pack, so that what lay beside them could be destroyed
 
 	Altered     []Finding `json:"altered"`
 	Missing     []Finding `json:"missing"`
@@ -72,8 +73,12 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	} else {
 		v.archive = init.Archive
 	}
+	reading := ctx
 	err = v.run(ctx)
 	if err := cmp.Or(group.Wait(), err); err != nil {
+		return nil, err
+	}
+	if err := v.accountForGone(context.WithoutCancel(reading)); err != nil {
 		return nil, err
 	}
 	v.finish()
@@ -93,9 +98,11 @@ type verification struct {
 	present []string // packs that were there at the start
 	logs    []string
 	named   map[string]bool // packs that entries name
+	gone    goneness
 
 	mu     sync.Mutex
-	report Report // guarded by mu
+	report Report   // guarded by mu
+	absent []absent // guarded by mu
 	done   atomic.Int64
 }
 
@@ -132,6 +139,7 @@ func (v *verification) log(ctx context.Context, name string) error {
 	seen := roaring64.New()
 	sum, err := r.Verify(ctx, func(c *ledger.Commit) error {
 		v.sequences(name, c, seen)
+		v.gone.take(name, c)
 		return v.commit(ctx, name, c)
 	}, func(f ledger.Finding) {
 		switch f.Kind {
@@ -208,7 +216,11 @@ func (v *verification) commit(ctx context.Context, log string, c *ledger.Commit)
 			continue
 		}
 		v.mu.Lock()
-		v.report.Records += uint64(len(run))
+		for i := range run {
+			if run[i].Entry.Moved == nil {
+				v.report.Records++
+			}
+		}
 		v.report.Packs++
 		v.named[key] = true
 		v.mu.Unlock()
@@ -232,7 +244,9 @@ func (v *verification) pack(ctx context.Context, log string, run []ledger.Number
 	key := run[0].Entry.Pack
 	body, err := v.Store.Open(ctx, key, 0, -1)
 	if errors.Is(err, object.ErrNotFound) {
-		v.missing(key, fmt.Errorf("entries %d to %d of %s name it", run[0].N, run[len(run)-1].N, log))
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.absent = append(v.absent, absent{log, key, run[0].Entry.PackSHA256, run[0].N, run[len(run)-1].N})
 		return nil
 	} else if err != nil {
 		return err
@@ -305,7 +319,7 @@ func (c *packCheck) record(r *pack.Record) error {
 	}
 	c.raw += r.MessageSize()
 	switch {
-	case seal != e.Entry.Seal || r.Kind != e.Entry.Kind:
+	case seal != e.Entry.Seal || r.Kind != e.Entry.Holds():
 		c.faults = append(c.faults, fmt.Errorf("%s %s has seal %s, entry %d has %s", r.Kind, r.ID, seal, e.N, e.Entry.Seal))
 	case r.Frame != e.Entry.Frame || r.Length != e.Entry.Length:
 		c.faults = append(c.faults, fmt.Errorf("%s %s is at %d, entry %d says %d", r.Kind, r.ID, r.Frame, e.N, e.Entry.Frame))

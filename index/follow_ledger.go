@@ -298,6 +298,8 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 	switch {
 	case err == nil && got.Item == nil: // not wanted: in the index, or nothing for it
 		return nil
+	case errors.Is(err, archive.ErrDestroyed):
+		return nil
 	case err == nil:
 		doc, err = documentOf(got.Item, r.o.Own)
 		if err == nil || !errors.Is(err, errBody) {
@@ -324,6 +326,9 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 // learn indexes a record again with a supplement that came after it: how a delivery ended, in mode queue and with ack: archive.
 func (r *logReader) learn(ctx context.Context, w *work, got *archive.Replayed) error {
 	id, err := got.Entry.ID, got.Err
+	if errors.Is(err, archive.ErrDestroyed) {
+		return nil
+	}
 	var late *record.SupplementDoc
 	if err == nil && got.Item != nil {
 		if late = got.Item.Supplement; late == nil || late.Delivery == nil && late.Auth == nil {
@@ -342,7 +347,11 @@ func (r *logReader) learn(ctx context.Context, w *work, got *archive.Replayed) e
 	var doc *document.Document
 	if err == nil {
 		var s *archive.Stored
-		if s, err = r.o.Ledger.Fetch(ctx, id); err == nil {
+		s, err = r.o.Ledger.Fetch(ctx, id)
+		if errors.Is(err, archive.ErrDestroyed) {
+			return nil
+		}
+		if err == nil {
 			s.Item.Supplements = withSupplement(s.Item.Supplements, late)
 			if doc, err = documentOf(s.Item, r.o.Own); !errors.Is(err, errBody) {
 				r.incomplete(id, err)

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/holdfast-archive/holdfast/index/query"
 )
 
@@ -20,7 +22,7 @@ import (
 type Config struct {
 	Default  string     `mapstructure:"default"`   // a Period: how long a record is kept from receipt on
 	Policies []Declared `mapstructure:"policies"`  // beside those that people set
-	Schedule string     `mapstructure:"schedule"`  // cron line of the purge
+	Schedule string     `mapstructure:"schedule"`  // cron line of the purge; empty: by hand alone
 	FourEyes bool       `mapstructure:"four_eyes"` // a second person for purges and releases
 }
 
@@ -85,6 +87,9 @@ func (c Config) Validate() error {
 	}
 	if n := len(strings.Fields(c.Schedule)); c.Schedule != "" && n != 5 {
 		errs = append(errs, fmt.Errorf("retention.schedule: %q has %d fields, a cron line has 5", c.Schedule, n))
+	} else if c.Schedule != "" {
+		_, err := cron.ParseStandard(c.Schedule)
+		fault("schedule", err)
 	}
 	return errors.Join(errs...)
 }

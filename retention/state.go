@@ -39,6 +39,8 @@ type State struct {
 	policies map[string]*PolicyDoc // by folded name
 	holds    map[string]*HoldDoc   // by folded name; released ones too
 
+	purge purgeState
+
 	inForce atomic.Pointer[Policies]
 	holding atomic.Pointer[[]Hold]
 }
@@ -51,6 +53,7 @@ func NewState(base *Policies, parse Parser) *State {
 }
 
 func (s *State) reset() {
+	s.purge = newPurgeState()
 	s.def, s.policies, s.holds = nil, map[string]*PolicyDoc{}, map[string]*HoldDoc{}
 	s.inForce.Store(s.base)
 	s.renewHolds()
@@ -166,6 +169,8 @@ func (s *State) Apply(act *record.Act) error {
 				h.Asked = r
 			}
 		})
+	default:
+		return s.applyPurge(act)
 	}
 	return nil
 }
@@ -227,11 +232,12 @@ type saved struct {
 	Default  *PolicyDoc   `json:"default,omitempty"`
 	Policies []*PolicyDoc `json:"policies"`
 	Holds    []*HoldDoc   `json:"holds"`
+	Purge    purgeState   `json:"purge"`
 }
 
 // Save gives all of the state.
 func (s *State) Save() (json.RawMessage, error) {
-	return json.Marshal(saved{s.def, s.PolicyDocs(), s.HoldDocs()})
+	return json.Marshal(saved{s.def, s.PolicyDocs(), s.HoldDocs(), s.purge})
 }
 
 // Load takes a state in again; nil is the one before the first act.
@@ -248,6 +254,8 @@ func (s *State) Load(state json.RawMessage) error {
 	for _, p := range v.Policies {
 		s.policies[query.FoldSetName(p.Name)] = p
 	}
+	s.purge = v.Purge
+	s.purge.loaded()
 	for _, h := range v.Holds {
 		if err := s.addHold(h); err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 // appendEntry appends what marshalLine(e) gives. ok is false where it can't tell what that is; b is then as it was.
 func appendEntry(b []byte, e *record.Entry) (line []byte, ok bool) {
 	year := e.Time.Year()
-	if e.Drop != nil || e.Init != nil || !isUTC(e.Time) || year < 0 || year > 9999 ||
+	if e.Drop != nil || e.Init != nil || e.Gone != nil || e.Moved != nil || !isUTC(e.Time) || year < 0 || year > 9999 ||
 		!plain(string(e.Kind)) || !plain(e.Name) || !plain(e.By) || !plain(e.Pack) {
 		return b, false
 	}

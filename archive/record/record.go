@@ -227,6 +227,14 @@ const (
 	ActNoteAdd         = "note-add"
 	ActReview          = "review"
 
+	// Of destroying. A tombstone names the ActDestroy by which a pack went.
+	ActPurgePlan    = "purge-plan"
+	ActPurgeApprove = "purge-approve"
+	ActDestroy      = "destroying"
+	ActDestroyed    = "destroyed"
+	ActEraseAsk     = "erase-ask"
+	ActEraseDecide  = "erase-decide"
+
 	// What is looked at.
 	ActGovernanceView = "governance-view"
 )
@@ -249,6 +257,9 @@ const (
 	KindSupplement Kind = "supplement" // one that came after its record was packed
 	KindAct        Kind = "act"
 	KindDropped    Kind = "dropped" // sequence numbers that hold nothing, and why
+
+	KindDestroyed Kind = "destroyed" // a pack is gone, by an act: its tombstone
+	KindMoved     Kind = "moved"     // a record that lay in a pack that is gone is in another
 )
 
 // Entry is one leaf of the Merkle log: one line of JSON without spaces, at most MaxEntry bytes. LEDGER.md in archive/ledger has the format.
@@ -267,8 +278,33 @@ type Entry struct {
 	Frame      int64  `json:"frame"`            // offset of the frame in the pack's zstd stream (inside age, where encrypted), bytes
 	Length     int64  `json:"length,omitempty"` // bytes of that frame
 
-	Drop *Drop `json:"drop,omitempty"`
-	Init *Init `json:"init,omitempty"`
+	Drop  *Drop  `json:"drop,omitempty"`
+	Init  *Init  `json:"init,omitempty"`
+	Gone  *Gone  `json:"gone,omitempty"`  // of KindDestroyed; then ID and By are those of the act
+	Moved *Moved `json:"moved,omitempty"` // of KindMoved
+}
+
+// Gone is the tombstone of a pack. What its entries speak of was destroyed, but for those that KindMoved entries of the same commit name.
+type Gone struct {
+	Pack       string `json:"pack"`
+	PackSHA256 Digest `json:"pack_sha256"`
+	First      uint64 `json:"first"` // the entries of this log that name it
+	Last       uint64 `json:"last"`
+	Destroyed  uint64 `json:"destroyed"` // how many of their records
+}
+
+// Moved says which entry of this log spoke of the record before, and of what kind it is.
+type Moved struct {
+	Entry uint64 `json:"entry"`
+	Kind  Kind   `json:"kind"`
+}
+
+// Holds is the kind of the record that an entry speaks of.
+func (e *Entry) Holds() Kind {
+	if e.Moved != nil {
+		return e.Moved.Kind
+	}
+	return e.Kind
 }
 
 // MaxEntry is the most that an entry may take as JSON, in bytes (C2SP tlog-tiles: entries have a 16-bit length).

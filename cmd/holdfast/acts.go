@@ -65,7 +65,7 @@ func (n *node) followActs(ctx context.Context) {
 	for sleep(ctx, actsEvery) == nil {
 		if err := n.book.Refresh(ctx); err != nil && ctx.Err() == nil {
 			n.log.Error("the acts can't be read", "err", err)
-		} else if err == nil && !n.declared {
+		} else if err == nil && !n.declared.Load() {
 			n.declare(ctx)
 		}
 	}

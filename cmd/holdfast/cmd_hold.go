@@ -56,8 +56,15 @@ func wishFor(cmd *cobra.Command, o *options, path string, order any, query, what
 	if o.json {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(d)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: act %s, %d %s\n", d.Kind, d.Act, d.Records, what)
-	return err
+	w := cmd.OutOrStdout()
+	fmt.Fprintf(w, "%s: act %s, %d %s\n", d.Kind, d.Act, d.Records, what)
+	if len(d.Late) > 0 {
+		fmt.Fprintf(w, "too late for %d of them, which were being destroyed by then:\n", len(d.Late))
+	}
+	for _, id := range d.Late {
+		fmt.Fprintf(w, "  %s\n", id)
+	}
+	return nil
 }
 
 func holdListCommand(o *options) *cobra.Command {

@@ -80,6 +80,7 @@ where none does. Each change is an act in the ledger, with author and reason.`,
 	}
 	policy.AddCommand(policySetCommand(o), policyListCommand(o), policyRemoveCommand(o))
 	cmd.AddCommand(policy, retentionCheckCommand(o), retentionLocksCommand(o))
+	cmd.AddCommand(purgeCommands(o)...)
 	return cmd
 }
 

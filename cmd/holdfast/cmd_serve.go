@@ -112,6 +112,7 @@ func startServer(ctx context.Context, cfg *config) (_ *server, err error) {
 	if err := n.startCare(ctx); err != nil {
 		return nil, err
 	}
+	n.done.Go(func() { n.purgeOnSchedule(n.running) })
 	s.queue.start() // behind the listeners: one of them may be a destination
 	if !n.archive.Readable() {
 		n.log.Warn("packs are not encrypted to the identity in keys_dir: this node can't read them, and can't rebuild its index")

@@ -26,7 +26,8 @@ func (n *node) declare(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, actsAtStart)
 	defer cancel()
 	err := n.declarePolicies(ctx)
-	if n.declared = err == nil; err != nil {
+	n.declared.Store(err == nil)
+	if err != nil {
 		n.log.Error("not all policies of the configuration are in force yet", "err", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/index/query"
 	"github.com/holdfast-archive/holdfast/retention"
+	"github.com/holdfast-archive/holdfast/retention/sweep"
 	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/matter"
 	"github.com/holdfast-archive/holdfast/search/syntax"
@@ -29,6 +30,7 @@ func (a *governanceAPI) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v1/policies/remove", governed(a.removePolicy))
 	mux.HandleFunc("GET /api/v1/retention", governed(a.check))
 	mux.HandleFunc("GET /api/v1/retention/locks", governed(a.locks))
+	a.purgeRoutes(mux)
 	mux.HandleFunc("GET /api/v1/holds", governed(a.holds))
 	mux.HandleFunc("POST /api/v1/holds", governed(a.placeHold))
 	mux.HandleFunc("POST /api/v1/holds/release", governed(a.releaseHold))
@@ -59,12 +61,12 @@ var errAsked = errors.New("bad request")
 
 // asked are errors by what they say to the one who asks. Who asks is one of the node's own people: errors are given whole.
 var asked = map[int][]error{
-	http.StatusBadRequest: {matter.ErrAddress, matter.ErrReview, matter.ErrText, matter.ErrTooMany, index.ErrTooBroad, search.ErrNoSet, errAsked, record.ErrID, query.ErrSetName, retention.ErrPeriod, retention.ErrStart, retention.ErrReason, search.ErrCursor},
-	http.StatusNotFound:   {matter.ErrNoMatter, matter.ErrNoCustodian, matter.ErrNoTag, matter.ErrNoSearch, retention.ErrNoPolicy, retention.ErrNoHold, archive.ErrNotFound},
-	http.StatusConflict:   {matter.ErrTaken, matter.ErrNothing, matter.ErrStale, matter.ErrLastMember, retention.ErrTaken, retention.ErrNothing, retention.ErrReleased, retention.ErrDeclared},
-	http.StatusForbidden:  {matter.ErrNotMember, retention.ErrAnothers, retention.ErrSecond},
+	http.StatusBadRequest: {matter.ErrAddress, matter.ErrReview, matter.ErrText, matter.ErrTooMany, index.ErrTooBroad, search.ErrNoSet, errAsked, record.ErrID, query.ErrSetName, retention.ErrPeriod, retention.ErrStart, retention.ErrReason, retention.ErrGround, search.ErrCursor},
+	http.StatusNotFound:   {matter.ErrNoMatter, matter.ErrNoCustodian, matter.ErrNoTag, matter.ErrNoSearch, retention.ErrNoPolicy, retention.ErrNoHold, retention.ErrNoPlan, retention.ErrNoPurge, retention.ErrNoErasure, retention.ErrFound, archive.ErrNotFound},
+	http.StatusConflict:   {matter.ErrTaken, matter.ErrNothing, matter.ErrStale, matter.ErrLastMember, retention.ErrTaken, retention.ErrNothing, retention.ErrReleased, retention.ErrStale, retention.ErrApproved, retention.ErrDecided, sweep.ErrNothing, sweep.ErrRunning, retention.ErrDeclared},
+	http.StatusForbidden:  {matter.ErrNotMember, retention.ErrAnothers, retention.ErrSecond, retention.ErrApproval},
 
-	http.StatusServiceUnavailable: {audit.ErrNotRecorded, audit.ErrOpen},
+	http.StatusServiceUnavailable: {audit.ErrNotRecorded, audit.ErrOpen, sweep.ErrClock, errUndeclared},
 }
 
 func governanceProblem(err error) web.Problem {

@@ -28,6 +28,8 @@ type holdOrder struct {
 type held struct {
 	done
 	Records int `json:"records"`
+	// Late are those of a hold that were being destroyed when it came.
+	Late []record.ID `json:"being_destroyed,omitempty"`
 }
 
 func (a *governanceAPI) holds(r *http.Request, by record.Actor) (any, error) {
@@ -90,7 +92,12 @@ func (a *governanceAPI) placeHold(r *http.Request, by record.Actor) (any, error)
 		return nil, err
 	}
 	ids, err := a.keeper.Held(o.Name)
-	return held{done{act.ID, act.Kind, act.Time}, len(ids)}, err
+	if err != nil {
+		return nil, err
+	}
+	out := held{done: done{act.ID, act.Kind, act.Time}, Records: len(ids)}
+	err = a.book.Read(func() { out.Late = a.rules.BeingDestroyed(ids) })
+	return out, err
 }
 
 // holdQuery is what the custodians of a hold and its query come to; the book is being read. It sets the matter's name as it is written there.
@@ -267,7 +274,7 @@ func (a *governanceAPI) tag(r *http.Request, by record.Actor, name string, o *ma
 	}
 	var said struct{ IDs record.IDs }
 	err = act.Into(&said)
-	return held{done{act.ID, act.Kind, act.Time}, len(said.IDs)}, err
+	return held{done: done{act.ID, act.Kind, act.Time}, Records: len(said.IDs)}, err
 }
 
 func (a *governanceAPI) find(r *http.Request, by record.Actor, o *matterOrder) (record.IDs, string, error) {

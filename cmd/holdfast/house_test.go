@@ -23,6 +23,7 @@ var house = map[string][]string{
 	"search/matter":        {"index/query", "index/document", "archive/record"},
 	"retention":            {"index/query", "index/document", "archive/record"},
 	"retention/keeper":     {"retention", "index", "archive"},
+	"retention/sweep":      {"retention", "index", "archive"},
 	"index":                {"archive", "index/document", "index/query", "index/extract"},
 	"index/extract":        {"archive/record", "archive/message"},
 	"index/bleve":          {"index", "index/bleve/segment", "index/document", "index/query", "archive/record", "archive/message"},

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-archive/holdfast/journal/spool"
 	"github.com/holdfast-archive/holdfast/retention"
 	"github.com/holdfast-archive/holdfast/retention/keeper"
+	"github.com/holdfast-archive/holdfast/retention/sweep"
 	"github.com/holdfast-archive/holdfast/search"
 	"github.com/holdfast-archive/holdfast/search/matter"
 	"github.com/holdfast-archive/holdfast/web"
@@ -46,9 +47,11 @@ type node struct {
 	rules   *retention.State
 	matters *matter.State
 	keeper  *keeper.Keeper
+	sweep   *sweep.Sweep
+	running context.Context // of archive and index; set by start
 
 	lengthener *keeper.Lengthener // nil: nothing is locked
-	declared   bool               // what the configuration declares is in force
+	declared   atomic.Bool        // what the configuration declares is in force
 
 	drain    chan struct{}  // closed: archive what has settled, then end
 	cancel   func()         // ends archive and index
@@ -115,7 +118,7 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.keeper = n.openKeeper()
+	n.keeper, n.sweep = n.openKeeper(), n.openSweep()
 	n.declare(ctx)
 	n.lengthener = n.openLengthener()
 	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Sets: ruled{n}, Directions: len(n.index.own) > 0}
@@ -166,7 +169,7 @@ func (m *mailbox) busy() bool { return time.Since(time.Unix(0, m.last.Load())) <
 // start lets the archive and the index follow the spool.
 func (n *node) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel = cancel
+	n.cancel, n.running = cancel, ctx
 	n.archived.Go(func() {
 		if err := n.archive.Run(ctx, custody{n.spool.Tail(), n.spool}, n.drain); err != nil && ctx.Err() == nil {
 			n.fail(fmt.Errorf("archive: %w", err))

@@ -318,6 +318,19 @@ func (s *Spool) Waiting() [][2]uint64 {
 	return ranges
 }
 
+// Oldest is a sequence such that no file of the spool has a record with a lower one: released records stay in their segment until all of
+// it is.
+func (s *Spool) Oldest() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segments {
+		if !seg.stub {
+			return seg.first
+		}
+	}
+	return s.newest + 1
+}
+
 // Newest is the newest sequence that is durable; 0: none yet.
 func (s *Spool) Newest() uint64 {
 	s.mu.Lock()

@@ -27,6 +27,7 @@ type Memory struct {
 	fault    func(op Op, key string) Fault
 	open     int
 	serial   int
+	clock    func() time.Time // nil: time.Now
 }
 
 // version is one version of an object, oldest first in Memory.versions.
@@ -71,6 +72,16 @@ func (m *Memory) SetFault(f func(op Op, key string) Fault) {
 	m.fault = f
 }
 
+// SetClock gives the store a clock of its own. Before its first use.
+func (m *Memory) SetClock(now func() time.Time) { m.clock = now }
+
+func (m *Memory) now() time.Time {
+	if m.clock != nil {
+		return m.clock()
+	}
+	return time.Now()
+}
+
 // begin is how every call begins: the key, the context, the fault.
 func (m *Memory) begin(ctx context.Context, op Op, key string) (Fault, error) {
 	m.mu.Lock()
@@ -112,7 +123,7 @@ func (m *Memory) Create(ctx context.Context, key string, body io.ReadSeeker, loc
 	if err != nil {
 		return object.Info{}, err
 	}
-	if lock.Mode == object.LockNone != lock.Until.IsZero() || !lock.Until.IsZero() && !lock.Until.After(time.Now()) {
+	if lock.Mode == object.LockNone != lock.Until.IsZero() || !lock.Until.IsZero() && !lock.Until.After(m.now()) {
 		return object.Info{}, fmt.Errorf("%s: a lock of mode %q until %s is none", key, lock.Mode, lock.Until)
 	}
 	b, err := readTwice(body)
@@ -159,7 +170,7 @@ func (m *Memory) add(key string, body []byte, lock object.Lock) object.Info {
 	}
 	m.serial++
 	info := object.Info{
-		Key: key, Size: int64(len(body)), SHA256: record.Sum(body), Version: "v" + strconv.Itoa(m.serial), Time: time.Now().UTC(), Lock: lock,
+		Key: key, Size: int64(len(body)), SHA256: record.Sum(body), Version: "v" + strconv.Itoa(m.serial), Time: m.now().UTC(), Lock: lock,
 	}
 	m.versions[key] = append(m.versions[key], &version{info, body})
 	return info

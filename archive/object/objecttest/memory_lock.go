@@ -73,7 +73,7 @@ func (d disposer) DeleteAll(ctx context.Context, key string) error {
 	var kept []*version
 	var faults []error
 	for _, v := range d.m.versions[key] {
-		if l := v.info.Lock; l.Hold || l.Until.After(time.Now()) {
+		if l := v.info.Lock; l.Hold || l.Until.After(d.m.now()) {
 			kept = append(kept, v)
 			faults = append(faults, fmt.Errorf("%s: version %s is locked (%s, until %s, hold %t)", key, v.info.Version, l.Mode, l.Until, l.Hold))
 		}
