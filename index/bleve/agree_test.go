@@ -44,11 +44,13 @@ func samples(t *testing.T) (docs []*document.Document) {
 }
 
 func TestEvaluatorsAgreeOnSamples(t *testing.T) {
+	t.Parallel()
 	agree(t, samples(t), 400)
 }
 
 // TestEvaluatorsAgreeOnMail is of real mail, which is not in this repository.
 func TestEvaluatorsAgreeOnMail(t *testing.T) {
+	t.Parallel()
 	items, _ := corpus(t)
 	w := newWorld(t, rand.Uint64())
 	w.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })

@@ -23,6 +23,7 @@ func spoil(path string) error { return os.WriteFile(path, []byte("spoilt"), 0o60
 
 // TestDamageIsTold: whatever is missing or spoilt of a shard, the others are searched, what is missing is told, and it can come again.
 func TestDamageIsTold(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(shard string) error{
 		"shard gone":       func(shard string) error { return os.RemoveAll(shard) },
 		"root.bolt gone":   func(shard string) error { return os.Remove(filepath.Join(shard, rootFile)) },

@@ -49,13 +49,18 @@ func (r random) Emit(to Sink) {
 // TestSameAsStock builds random documents by both builders, compares, merges all that they made in all mixtures, with documents dropped, and
 // compares again.
 func TestSameAsStock(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	schema, _ := sample(0)
 	var own, stock []segmentapi.Segment
 	var drops []*roaring.Bitmap
-	for _, n := range []int{1, 2, 3, 1023, 1024, 1025, 2500, 5000} {
+	sizes := []int{1, 2, 3, 1023, 1024, 1025, 2500, 5000}
+	if testing.Short() {
+		sizes = sizes[:6]
+	}
+	for _, n := range sizes {
 		var docs []*Document
 		var list []bleveindex.Document
 		for i := range n {
@@ -164,6 +169,7 @@ func TestWayBack(t *testing.T) {
 
 // TestCompareSeesDifferences keeps the self-test honest.
 func TestCompareSeesDifferences(t *testing.T) {
+	t.Parallel()
 	schema, docs := sample(100)
 	want, _, err := schema.build(slices.Clone(docs), nil)
 	if err != nil {
