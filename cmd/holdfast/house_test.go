@@ -40,7 +40,7 @@ var house = map[string][]string{
 	"journal/report":       {"archive/record", "archive/message"},
 	"archive":              {"archive"},
 	"archive/record":       {},
-	"archive/message":      {"archive/record"},
+	"archive/message":      {"archive/record", "archive/message"},
 	"archive/object":       {"archive/object", "archive/record"},
 	"archive/pack":         {"archive/record"},
 	"archive/ledger":       {"archive/object", "archive/record"},

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 
 	"github.com/holdfast-archive/holdfast/archive/message"
-	"github.com/holdfast-archive/holdfast/archive/message/tnef"
+	"github.com/holdfast-archive/holdfast/archive/message/codepage"
 	"github.com/holdfast-archive/holdfast/index/extract/cfb"
 )
 
@@ -28,6 +28,7 @@ const (
 	flagComplex  = 0x0004
 	flagEncrypt  = 0x0100
 	flagTable1   = 0x0200
+	flagExtChar  = 0x1000 // of Word 95: characters have two bytes
 	firstWord97  = 0xc1
 	pieceUnicode = 1 << 30 // this bit is not set in the place of a piece that is UTF-16
 )
@@ -61,7 +62,7 @@ func readWord(w, table bin, out *Output) error {
 	}
 	d := &docReader{w: w, flow: newFlow(out)}
 	if w.u16(2) < firstWord97 {
-		d.word6(tnef.Charset(codePage(w.u16(6))))
+		d.word6(codepage.Charset(codePage(w.u16(6))))
 		return d.finish()
 	}
 	d.readChanges(table.slice(w.u32(fibChpx), w.u32(fibChpx+4)))
@@ -259,6 +260,10 @@ func changeOf(b bin) change {
 // word6 reads a document of Word 6 or 95, whose characters are bytes.
 func (d *docReader) word6(charset string) {
 	text := func(at, n uint32) {
+		if d.w.u16(fibFlags)&flagExtChar != 0 {
+			d.chars(fromUTF16(d.w.slice(at, 2*n)), kept)
+			return
+		}
 		d.chars(strings.ReplaceAll(message.DecodeText(d.w.slice(at, n), charset), "\n", "\r"), kept)
 	}
 	if d.w.u16(fibFlags)&flagComplex != 0 {

@@ -31,6 +31,7 @@ func init() {
 		odfFormat,
 		flatODFFormat,
 		oleFormat,
+		rtfFormat,
 		zipFormat,
 		textFormat,
 	}

@@ -38,7 +38,7 @@ func TestOfficeFixtures(t *testing.T) {
 	for name, lacks := range map[string]string{
 		"letter.docx": "", "letter.docm": "", "letter.dotx": "", "letter.odt": "", "letter.fodt": "",
 		"sheet.xlsx": "", "sheet.ods": "", "sheet.fods": "",
-		"letter.doc": "", "sheet.xls": "", "slides.ppt": "",
+		"letter.doc": "", "letter.rtf": "", "sheet.xls": "", "slides.ppt": "",
 		"meeting.ics": "", "card.vcf": "",
 		"slides.pptx": "", "slides.odp": "", "slides.fodp": "",
 	} {

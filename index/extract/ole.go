@@ -11,7 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/holdfast-archive/holdfast/archive/message"
-	"github.com/holdfast-archive/holdfast/archive/message/tnef"
+	"github.com/holdfast-archive/holdfast/archive/message/codepage"
 	"github.com/holdfast-archive/holdfast/index/extract/cfb"
 )
 
@@ -250,7 +250,7 @@ func propertySet(b bin, ids []uint32, out *Output) error {
 	charset := "windows-1252"
 	for i := range n {
 		if b.u32(8+8*i) == 1 {
-			charset = tnef.Charset(uint32(b.u16(int(b.u32(12+8*i)) + 4)))
+			charset = codepage.Charset(uint32(b.u16(int(b.u32(12+8*i)) + 4)))
 		}
 	}
 	named := false

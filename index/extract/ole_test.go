@@ -2,6 +2,8 @@ package extract
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -123,6 +125,37 @@ func TestOverlappingPieces(t *testing.T) {
 	}
 }
 
+// TestWord6 reads what was before Word 97: bytes in the code page of the document's language, or 16 bits a character in the Asian version of 95.
+func TestWord6(t *testing.T) {
+	read := func(ident, version, language, flags uint16, text string) string {
+		w := make([]byte, 0x300, 0x300+len(text))
+		for at, v := range map[int]uint16{0: ident, 2: version, 6: language, fibFlags: flags, fibMin: 0x300, fibMac: uint16(0x300 + len(text))} {
+			binary.LittleEndian.PutUint16(w[at:], v)
+		}
+		if flags&flagComplex != 0 {
+			pieces := binary.LittleEndian.AppendUint32([]byte{2, 16, 0, 0, 0, 0, 0, 0, 0}, uint32(len(text)/2))
+			pieces = append(binary.LittleEndian.AppendUint32(append(pieces, 0, 0), 0x300), 0, 0)
+			binary.LittleEndian.PutUint32(w[fibClx6:], 0x200)
+			binary.LittleEndian.PutUint32(w[fibClx6+4:], uint32(copy(w[0x200:], pieces)))
+		}
+		j := &job{ctx: t.Context(), limits: Limits{}.withDefaults()}
+		if err := readWord(append(w, text...), nil, &Output{job: j}); err != nil {
+			t.Fatal(err)
+		}
+		return j.text.String()
+	}
+	for got, want := range map[string]string{
+		read(0xa5dc, 101, 0x0419, 0, "\xc4\xee\xe3\xee\xe2\xee\xf0\ron"):               "Договор\non\n",
+		read(0xa5dc, 104, 0x0408, 0, "\xeb\xfc\xe3\xef\xf2\r"):                         "λόγος\n",
+		read(0xa5dc, 104, 0x0411, 0, "\x8c\x5f\x96\xf1\r"):                             "契約\n",
+		read(0xa699, 104, 0x0411, flagComplex|flagExtChar, "\x51\x59\x04\x7d\x0d\x00"): "契約\n",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestNativeFile reads an object that OLE wraps a file in.
 func TestNativeFile(t *testing.T) {
 	b := "\x00\x00\x00\x00\x02\x00Angebot.txt\x00C:\\Temp\\Angebot.txt\x00\x00\x00\x03\x00\x05\x00\x00\x00path\x00\x05\x00\x00\x00wordsrest"
@@ -136,6 +169,34 @@ func TestNativeFile(t *testing.T) {
 		t.Errorf("data %q", data)
 	}
 }
+
+func TestObjectsInRTF(t *testing.T) {
+	package1 := "\x02\x00a.txt\x00C:\\a.txt\x00\x00\x00\x03\x00\x06\x00\x00\x00a.txt\x00\x05\x00\x00\x00words"
+	ole1 := func(class, data string) string {
+		return fmt.Sprintf("%x", "\x01\x05\x00\x00\x02\x00\x00\x00"+string(rune(len(class)))+"\x00\x00\x00"+class+"\x00\x00\x00\x00\x00\x00\x00\x00"+
+			string([]byte{byte(len(data)), byte(len(data) >> 8), 0, 0})+data)
+	}
+	in := func(hex string) string {
+		return `{\rtf1 before {\object\objemb{\*\objdata ` + hex + `}{\result{\pict 00}}}after\par}`
+	}
+	letter, err := readFixture(t, "letter.doc").Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for hex, want := range map[string]struct{ text, marks string }{
+		ole1("Package\x00", package1):               {"before after\nwords\n", ""},
+		ole1("Word.Document.8\x00", string(letter)): {"The quick brown fox", ""},
+		ole1("Other.Thing\x00", "??"):               {"before after\n", "failed x.rtf/object 1"},
+		"0105000002":                                {"before after\n", ""},
+	} {
+		r := Extract(t.Context(), file("x.rtf", "", []byte(in(hex))), Limits{})
+		if !strings.Contains(r.Text, want.text) || marks(r) != want.marks {
+			t.Errorf("%.60s: text %q, marks %q", hex, r.Text, marks(r))
+		}
+	}
+}
+
+func FuzzRTF(f *testing.F) { fuzzFormat(f, &rtfFormat, "letter.rtf") }
 
 func FuzzOLE(f *testing.F) { fuzzFormat(f, &oleFormat, "letter.doc", "sheet.xls") }
 

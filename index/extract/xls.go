@@ -5,7 +5,7 @@ import (
 	"math"
 
 	"github.com/holdfast-archive/holdfast/archive/message"
-	"github.com/holdfast-archive/holdfast/archive/message/tnef"
+	"github.com/holdfast-archive/holdfast/archive/message/codepage"
 	"github.com/holdfast-archive/holdfast/index/extract/cfb"
 )
 
@@ -129,7 +129,7 @@ func (x *xlsReader) record(typ uint16, b bin, parts [][]byte) error {
 		return x.endRow()
 	case xlsCodePage:
 		if page := b.u16(0); page != 1200 {
-			x.charset = tnef.Charset(uint32(page))
+			x.charset = codepage.Charset(uint32(page))
 		}
 	case xlsDate1904:
 		x.date1904 = b.u16(0) == 1

@@ -9,6 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+
+	"github.com/holdfast-archive/holdfast/archive/message/codepage"
+	"github.com/holdfast-archive/holdfast/archive/message/rtf"
 )
 
 // What Parse returns beside a message. ErrFormat: there is no TNEF here at all.
@@ -168,7 +171,7 @@ func (b *builder) attribute(level byte, id uint32, value []byte, cut bool) {
 		switch id {
 		case attCodepage:
 			if len(value) >= 4 {
-				b.charset = Charset(binary.LittleEndian.Uint32(value))
+				b.charset = codepage.Charset(binary.LittleEndian.Uint32(value))
 			}
 		case attMessageClass:
 			b.msg.Class = class(b.text(value))
@@ -297,7 +300,7 @@ func (b *builder) messageProperty(id, typ uint16, value []byte) {
 		b.compressed = value
 	case 0x3fde:
 		if len(value) >= 4 {
-			b.htmlCharset = Charset(binary.LittleEndian.Uint32(value))
+			b.htmlCharset = codepage.Charset(binary.LittleEndian.Uint32(value))
 		}
 	}
 }
@@ -370,11 +373,11 @@ func (b *builder) end() {
 		m.HTML = b.decode(b.upTo(b.html), charset)
 	}
 	if len(b.compressed) > 0 {
-		rtf, err := decompress(b.compressed, maxRTF-b.rtf)
+		plain, err := Decompress(b.compressed, maxRTF-b.rtf)
 		if err != nil {
 			b.fail(err)
 		}
-		b.rtf += len(rtf)
-		m.RTFText = rtfText(rtf, b.charset, b.decode)
+		b.rtf += len(plain)
+		m.RTFText = rtf.Text(plain, b.charset, rtf.Decode(b.decode))
 	}
 }

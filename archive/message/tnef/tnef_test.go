@@ -31,7 +31,7 @@ func decode(raw []byte, charset string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "")
 }
 
-var rtf = `{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Arial;}{\f1\fnil\fcharset204 Arial Cyr;}{\f2\fcharset128 MS Gothic;}}{\colortbl;\red0\green0\blue255;}` +
+var document = `{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Arial;}{\f1\fnil\fcharset204 Arial Cyr;}{\f2\fcharset128 MS Gothic;}}{\colortbl;\red0\green0\blue255;}` +
 	`{\*\generator Writer;}\uc1\pard\plain\f0\fs20 Gr\'fc\'dfe aus K\u246?ln\par second line\tab with a tab\par ` +
 	`{\f1 \'ef\'f0\'e8\'e2\'e5\'f2}\par{\f2 \'8c\'5f\'96\'f1}\par \u-10179?\u-8704?{\field{\*\fldinst HYPERLINK "http://x"}{\fldrslt a link}} \{braces\}\par}`
 
@@ -45,7 +45,7 @@ func mail() []byte {
 	w.attribute(1, attMessageProps, new(properties).
 		unicode(0x0037, "Zweiter Entwurf 第二稿").unicode(0x1035, "<m1@corp.example>").unicode(0x0c1a, "Anna Weiß").unicode(0x0e04, "Bob; Carol").
 		add(0x8001, typeInt32, le32(7)).add(0x8002, typeUnicode, utf16le("named")).add(0x0e06, typeTime, make([]byte, 8)).
-		unicode(0x1000, "The plain text.\r\n").add(0x1013, typeBinary, []byte("<p>The <b>HTML</b> gr\xfc\xdfe</p>")).add(0x1009, typeBinary, compress(rtf)).
+		unicode(0x1000, "The plain text.\r\n").add(0x1013, typeBinary, []byte("<p>The <b>HTML</b> gr\xfc\xdfe</p>")).add(0x1009, typeBinary, compress(document)).
 		add(0x3fde, typeInt32, le32(28591)).bytes())
 	w.begin()
 	w.attribute(2, attAttachTitle, []byte("SECOND~1.DOC\x00"))
@@ -166,46 +166,28 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d levels", n)
 	}
 	bomb := append(le32(1000, 0xffffffff, magicCompressed, 0), bytes.Repeat([]byte{0xff, 0, 15, 0, 15, 0, 15, 0, 15, 0, 15, 0, 15, 0, 15, 0, 15}, 1<<20)...)
-	out, err := decompress(bomb, 1<<20)
+	out, err := Decompress(bomb, 1<<20)
 	if len(out) > 1<<20 || err == nil {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
 }
 
 func TestDecompress(t *testing.T) {
-	for _, s := range []string{"", "a", rtf, strings.Repeat("abc", 5000), strings.Repeat(rtf, 50)} {
-		got, err := decompress(compress(s), 1<<20)
+	for _, s := range []string{"", "a", document, strings.Repeat("abc", 5000), strings.Repeat(document, 50)} {
+		got, err := Decompress(compress(s), 1<<20)
 		if string(got) != s || err != nil {
 			t.Errorf("%.40q: %.80q, %v", s, got, err)
 		}
 	}
-	plain := append(le32(uint32(len(rtf)+12), uint32(len(rtf)), magicUncompressed, 0), rtf...)
-	if got, err := decompress(plain, 1<<20); string(got) != rtf || err != nil {
+	plain := append(le32(uint32(len(document)+12), uint32(len(document)), magicUncompressed, 0), document...)
+	if got, err := Decompress(plain, 1<<20); string(got) != document || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	// The example of MS-OXRTFCP, section 3.1.1.
 	example := []byte{0x2d, 0, 0, 0, 0x2b, 0, 0, 0, 0x4c, 0x5a, 0x46, 0x75, 0xf1, 0xc5, 0xc7, 0xa7, 0x03, 0, 0x0a, 0, 0x72, 0x63, 0x70, 0x67, 0x31, 0x32, 0x35,
 		0x42, 0x32, 0x0a, 0xf3, 0x20, 0x68, 0x65, 0x6c, 0x09, 0, 0x20, 0x62, 0x77, 0x05, 0xb0, 0x6c, 0x64, 0x7d, 0x0a, 0x80, 0x0f, 0xa0}
-	if got, err := decompress(example, 1<<20); string(got) != "{\\rtf1\\ansi\\ansicpg1252\\pard hello world}\r\n" || err != nil {
+	if got, err := Decompress(example, 1<<20); string(got) != "{\\rtf1\\ansi\\ansicpg1252\\pard hello world}\r\n" || err != nil {
 		t.Errorf("%q, %v", got, err)
-	}
-}
-
-func TestRTFText(t *testing.T) {
-	for in, want := range map[string]string{
-		`{\rtf1 a{\b b}c\par d}`:               "abc\nd",
-		`{\rtf1\ansicpg1251 \'f2\'e5\'ec\'e0}`: "тема",
-		`{\rtf1\fromhtml1{\*\htmltag64 <p>}\htmlrtf {\htmlrtf0 caf{\*\htmltag84 &eacute;}\htmlrtf \'e9\htmlrtf0 }`: "café",
-		`{\rtf1 {\pict 89504e47}x{\*\unknown y}\bin4 }}}}z`:                                                        "xz",
-		`{\rtf1\uc2 \u1080ab\uc0\u1081 c}`:                                                                         "ийc",
-		`no rtf at all`:                                                                                            "no rtf at all",
-		`{{{{\'4`:                                                                                                  "",
-		`\`:                                                                                                        "",
-		`{\rtf1 \u55357?x}`:                                                                                        "x",
-	} {
-		if got := rtfText([]byte(in), "windows-1252", decode); got != want {
-			t.Errorf("%s: %q, want %q", in, got, want)
-		}
 	}
 }
 
@@ -213,20 +195,17 @@ func TestRTFText(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(mail())
 	f.Add(newWriter().Bytes())
-	f.Add(compress(rtf))
-	f.Add([]byte(rtf))
+	f.Add(compress(document))
+	f.Add([]byte(document))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Parse(b, decode)
 		if m == nil && !errors.Is(err, ErrFormat) {
 			t.Fatalf("nothing, and %v", err)
 		}
 		check(t, m, len(b), 0)
-		out, _ := decompress(b, 1<<16)
+		out, _ := Decompress(b, 1<<16)
 		if len(out) > 1<<16 {
 			t.Fatalf("%d bytes of RTF", len(out))
-		}
-		if s := rtfText(b, "windows-1252", decode); len(s) > 8*len(b)+8 {
-			t.Fatalf("%d bytes of text out of %d", len(s), len(b))
 		}
 	})
 }
@@ -296,7 +275,7 @@ func TestPeersReadTheSame(t *testing.T) {
 				}
 				return false
 			}
-			if !has("the bytes of a file") || peer.debian == "tnef" && !has(rtf) {
+			if !has("the bytes of a file") || peer.debian == "tnef" && !has(document) {
 				t.Errorf("%s found %q\n%s", peer.debian, found, log)
 			}
 		})
