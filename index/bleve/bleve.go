@@ -4,12 +4,14 @@
 // or the machine stops. A search is exact: every hit, each once, the true total, in the order asked for. An index that has lost
 // files says so (index.ErrCorrupt) and does not answer with less than it was given.
 //
-// Documents lie in one shard for each month of receipt, so that a search over a time opens few and what has expired can be dropped whole.
+// Documents lie in one shard for each month of receipt, or in several where a month is large, so that a search over a time opens few and what
+// has expired can be dropped whole.
 // Bleve stores the terms and merges its segments; queries are evaluated here, as set operations over bitmaps, one segment at a time.
 // FORMAT.md beside this file describes shards, fields and terms.
 package bleve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +31,9 @@ import (
 
 // Backend is an index.Backend in a folder.
 type Backend struct {
-	dir   string
-	queue *bleveindex.AnalysisQueue
+	dir    string
+	queue  *bleveindex.AnalysisQueue
+	limits limits
 
 	applyMu sync.Mutex // one batch at a time
 
@@ -57,6 +60,10 @@ var selfTest = segment.SelfTest
 // Options are what an index may be wired with.
 type Options struct {
 	Log *slog.Logger // nil: none
+
+	// A month's next shard is begun before one has more than so many documents, or bytes on disk; 0: 2 million, 10 GB.
+	ShardDocuments uint64
+	ShardBytes     uint64
 }
 
 // Open opens the index in a folder, making it where there is none: an index is derived, and an empty one says so by its cursors. One
@@ -77,7 +84,7 @@ func Open(dir string, o Options) (*Backend, error) {
 		return nil, errors.Join(fmt.Errorf("index: %w", err), m.db.Close())
 	}
 	b := &Backend{
-		dir: dir, meta: m, open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
+		dir: dir, limits: limits{cmp.Or(o.ShardDocuments, 2_000_000), cmp.Or(o.ShardBytes, 10<<30)}, meta: m, open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -150,10 +157,13 @@ func (b *Backend) applyLocked(ctx context.Context, batch index.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	parts := b.split(batch)
+	parts, err := b.split(batch)
+	if err != nil {
+		return err
+	}
 	next := b.meta.lastBatch() + 1
 	touched := map[string]shardMeta{}
-	for _, name := range slices.Sorted(maps.Keys(parts)) {
+	for _, name := range slices.SortedFunc(maps.Keys(parts), comparePartNames) { // so that a document goes from one part before it comes to the next
 		p := parts[name]
 		if err := b.applyPart(name, p, next); err != nil {
 			return err
@@ -162,7 +172,7 @@ func (b *Backend) applyLocked(ctx context.Context, batch index.Batch) error {
 		touched[name] = p.meta
 	}
 	for name, m := range b.meta.list() {
-		if m.Lost == 0 || !slices.Contains(batch.Restored, index.Loss{Month: name, No: m.Lost}) {
+		if m.Lost == 0 || !slices.Contains(batch.Restored, index.Loss{Month: monthOf(name), No: m.Lost}) {
 			continue
 		}
 		if t, ok := touched[name]; ok {
@@ -185,7 +195,7 @@ func (b *Backend) Trees() map[string]tlog.Tree {
 func (b *Backend) Lost() (list []index.Loss) {
 	for name, m := range b.meta.list() {
 		if m.Lost != 0 {
-			list = append(list, index.Loss{Month: name, No: m.Lost})
+			list = append(list, index.Loss{Month: monthOf(name), No: m.Lost})
 		}
 	}
 	return list
@@ -205,41 +215,11 @@ func (b *Backend) applyPart(name string, p *part, batch uint64) error {
 	if err == nil && p.meta.Batch == 0 {
 		err = syncDir(b.dir) // the shard's own name
 	}
+	if err == nil {
+		p.meta.Documents, p.meta.Bytes, err = s.extent()
+	}
 	if err != nil {
 		return &damage{name, s.folder, err}
 	}
 	return nil
-}
-
-// part is what of a batch goes to one shard.
-type part struct {
-	ops  *bleveindex.Batch
-	meta shardMeta // of the shard, once this is applied
-}
-
-// split makes the parts of a batch.
-func (b *Backend) split(batch index.Batch) map[string]*part {
-	parts := map[string]*part{}
-	of := func(name string) *part {
-		p := parts[name]
-		if p == nil {
-			known, _ := b.meta.shard(name)
-			p = &part{ops: bleveindex.NewBatch(), meta: known}
-			parts[name] = p
-		}
-		return p
-	}
-	for _, d := range batch.Documents {
-		p := of(shardName(d.ID))
-		p.ops.Update(schema.Document(string(d.ID[:]), emitter{d}))
-		received := nanoseconds(d.Received)
-		p.meta.First, p.meta.Last = min(p.meta.First, received), max(p.meta.Last, received)
-	}
-	for _, id := range batch.Deletes {
-		name := shardName(id)
-		if _, ok := b.meta.shard(name); ok || parts[name] != nil { // no shard is made to delete from
-			of(name).ops.Delete(string(id[:]))
-		}
-	}
-	return parts
 }

@@ -22,7 +22,12 @@ import (
 
 func open(t testing.TB, dir string) *Backend {
 	t.Helper()
-	b, err := Open(dir, Options{})
+	return openWith(t, dir, Options{})
+}
+
+func openWith(t testing.TB, dir string, o Options) *Backend {
+	t.Helper()
+	b, err := Open(dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +62,8 @@ func TestAgreesWithModel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, rand.Uint64())
 	dir := t.TempDir()
-	b := open(t, dir)
+	o := Options{ShardDocuments: pick(w, []uint64{0, 5, 40})}
+	b := openWith(t, dir, o)
 	m := model{}
 	asked, found := 0, 0
 	rounds := 8
@@ -93,7 +99,7 @@ func TestAgreesWithModel(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
-			b = open(t, dir)
+			b = openWith(t, dir, o)
 		}
 		for range 30 {
 			q, sort := w.query(m, 3), pick(w, sorts)

@@ -65,7 +65,7 @@ func (b *Backend) count(ctx context.Context, r index.CountRequest) (*index.Count
 	var missing []string
 	for _, c := range shards {
 		if c.Lost != 0 {
-			missing = append(missing, c.name)
+			missing = append(missing, monthOf(c.name))
 		}
 		var t *tally
 		err := ctx.Err()
@@ -81,6 +81,7 @@ func (b *Backend) count(ctx context.Context, r index.CountRequest) (*index.Count
 		sum.add(t)
 	}
 	slices.Sort(missing)
+	missing = slices.Compact(missing)
 	counts := &index.Counts{Total: sum.total, Unknown: sum.unknown, Missing: missing, Facets: map[index.Facet]index.Spread{}}
 	for _, f := range facets {
 		counts.Facets[f] = sum.spread(f, r.Top)

@@ -40,11 +40,18 @@ type meta struct {
 
 // shardMeta is what is known of a shard without opening it.
 type shardMeta struct {
-	Batch uint64 `json:"batch"`          // the last batch that went there: the shard's own mark must not be less. 0: there is nothing in it
-	First int64  `json:"first"`          // the earliest Received in it, Unix nanoseconds; deletions don't change it
-	Last  int64  `json:"last"`           // the latest
-	Dir   string `json:"dir,omitempty"`  // its folder; empty: that of its name
-	Lost  uint64 `json:"lost,omitempty"` // not 0: what was in it was lost, and is not all there again; tells one loss from another
+	Batch uint64 `json:"batch"` // the last batch that went there: the shard's own mark must not be less. 0: there is nothing in it
+	First int64  `json:"first"` // the earliest Received in it, Unix nanoseconds; deletions don't change it
+	Last  int64  `json:"last"`  // the latest
+	// Those of the times in the ids, Unix milliseconds.
+	FirstID int64 `json:"first_id"`
+	LastID  int64 `json:"last_id"`
+
+	Documents uint64 `json:"documents"` // after the last batch
+	Bytes     uint64 `json:"bytes"`     // likewise, of its segments
+
+	Dir  string `json:"dir,omitempty"`  // its folder; empty: that of its name
+	Lost uint64 `json:"lost,omitempty"` // not 0: what was in it was lost, and is not all there again; tells one loss from another
 }
 
 // folder is the name of the shard's folder.
@@ -66,7 +73,7 @@ var (
 )
 
 // format is raised when what is on disk changes, terms and the analysis of text included.
-const format = 6
+const format = 7
 
 // lockWait is how long another process may hold the index before Open gives up.
 const lockWait = time.Second
@@ -264,7 +271,7 @@ func (m *meta) shard(name string) (shardMeta, bool) {
 	defer m.mu.RUnlock()
 	s, ok := m.shards[name]
 	if !ok {
-		s = shardMeta{First: math.MaxInt64, Last: math.MinInt64}
+		s = shardMeta{First: math.MaxInt64, Last: math.MinInt64, FirstID: math.MaxInt64, LastID: math.MinInt64}
 	}
 	return s, ok
 }

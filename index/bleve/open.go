@@ -180,7 +180,7 @@ func (b *Backend) tend() {
 }
 
 // folderName is what the folder of a shard is called.
-var folderName = regexp.MustCompile(`^\d{4,}-\d\d(~\d+)?$`)
+var folderName = regexp.MustCompile(`^\d{4,}-\d\d(\.\d+)?(~\d+)?$`)
 
 // sweep removes folders of shards that are no longer, or not yet, in force: a crash left them. What is in them is in the index already, or
 // comes again.
@@ -234,7 +234,7 @@ func (b *Backend) setAside(err error) bool {
 	}
 	folder := b.meta.newFolder(d.shard)
 	cerr := b.meta.change(d.shard, d.folder, func(m *shardMeta) {
-		m.Dir, m.Batch, m.Lost = folder, 0, folderNumber(folder)
+		m.Dir, m.Batch, m.Lost, m.Documents, m.Bytes = folder, 0, folderNumber(folder), 0, 0
 	})
 	if errors.Is(cerr, errMoved) {
 		return true // by somebody else

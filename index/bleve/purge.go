@@ -24,25 +24,27 @@ import (
 // So the shards that the documents belong to are written anew, each into a folder of its own that takes the place of the old one, which is
 // removed whole.
 func (b *Backend) Purge(ctx context.Context, ids []record.ID) error {
-	byShard := map[string][]record.ID{}
+	byMonth := map[string][]record.ID{}
 	for _, id := range ids {
-		byShard[shardName(id)] = append(byShard[shardName(id)], id)
+		byMonth[shardName(id)] = append(byMonth[shardName(id)], id)
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if b.closed {
 		return index.ErrClosed
 	}
-	for name, ids := range byShard {
-		err := b.purgeShard(ctx, name, ids)
-		if b.setAside(err) { // the damaged one goes, and what it had with it
-			err = b.purgeShard(ctx, name, ids)
-		}
-		if err == nil {
-			err = b.removal(ctx, name)
-		}
-		if err != nil {
-			return fmt.Errorf("index: purge: %w", err)
+	for month, ids := range byMonth {
+		for _, name := range b.partsOf(month) {
+			err := b.purgeShard(ctx, name, ids)
+			if b.setAside(err) { // the damaged one goes, and what it had with it
+				err = b.purgeShard(ctx, name, ids)
+			}
+			if err == nil {
+				err = b.removal(ctx, name)
+			}
+			if err != nil {
+				return fmt.Errorf("index: purge: %w", err)
+			}
 		}
 	}
 	b.applyMu.Lock() // so that no folder is there that is about to be in force

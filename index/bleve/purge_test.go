@@ -125,7 +125,8 @@ func TestPurgeLeavesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	dir := t.TempDir()
-	b := open(t, dir)
+	o := Options{ShardDocuments: uint64(r.IntN(2) * 8)}
+	b := openWith(t, dir, o)
 	there := map[uint64]bool{}
 	next := uint64(1000)
 	for round := range 6 {
@@ -177,7 +178,7 @@ func TestPurgeLeavesNothing(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
-			b = open(t, dir)
+			b = openWith(t, dir, o)
 		}
 	}
 	if n := len(scan(t, dir, next)); n != 0 {

@@ -60,7 +60,7 @@ func (b *Backend) search(ctx context.Context, r index.Request) (*index.Result, e
 	var missing []string
 	for _, c := range shards {
 		if c.Lost != 0 {
-			missing = append(missing, c.name)
+			missing = append(missing, monthOf(c.name))
 		}
 		if r.Page && !s.page.wants(c.shardMeta) {
 			counted = false
@@ -82,7 +82,7 @@ func (b *Backend) search(ctx context.Context, r index.Request) (*index.Result, e
 		return nil, err
 	}
 	slices.Sort(missing)
-	return &index.Result{Total: s.total, Unknown: s.blank, Counted: counted, Hits: hits, Missing: missing}, nil
+	return &index.Result{Total: s.total, Unknown: s.blank, Counted: counted, Hits: hits, Missing: slices.Compact(missing)}, nil
 }
 
 // candidate is a shard that may have hits.
@@ -97,7 +97,7 @@ func (b *Backend) candidates(r index.Request) []candidate {
 	one, byID := r.Query.(query.ID)
 	var list []candidate
 	for name, m := range b.meta.list() {
-		if byID && name != shardName(one.ID) {
+		if byID && monthOf(name) != shardName(one.ID) {
 			continue
 		}
 		if m.First < before && m.Last >= from {
@@ -249,7 +249,7 @@ func (s *search) segments(sh *shard, snap *scorch.IndexSnapshot, each func(e *ev
 		seg, id := part.Segment(), part.Id()
 		e := evaluator{
 			ctx: s.ctx, seg: seg, wide: s.wide, keys: func() ([]keys, error) { return sh.keys(id, seg) },
-			sets: func(q query.Set) (*roaring.Bitmap, error) { return s.set(q, sh.name, seg) },
+			sets: func(q query.Set) (*roaring.Bitmap, error) { return s.set(q, monthOf(sh.name), seg) },
 		}
 		hits, unknown, err := e.decide(s.req.Query)
 		if err != nil {
@@ -267,13 +267,13 @@ func (s *search) segments(sh *shard, snap *scorch.IndexSnapshot, each func(e *ev
 }
 
 // set gives the documents of a segment that are in a set which came with the request.
-func (s *search) set(q query.Set, shard string, seg segment.Segment) (*roaring.Bitmap, error) {
+func (s *search) set(q query.Set, month string, seg segment.Segment) (*roaring.Bitmap, error) {
 	ids, ok := s.req.Sets[q.String()]
 	if !ok {
 		return nil, fmt.Errorf("%s: no set came with the request: %w", q, errors.ErrUnsupported)
 	}
-	from := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) >= shard })
-	to := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) > shard })
+	from := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) >= month })
+	to := sort.Search(len(ids), func(i int) bool { return shardName(ids[i]) > month })
 	names := make([]string, 0, to-from)
 	for _, id := range ids[from:to] {
 		names = append(names, string(id[:]))

@@ -15,7 +15,7 @@ import (
 	"github.com/holdfast-archive/holdfast/index"
 )
 
-// shard is the index of the records of one month.
+// shard is the index of the records of one month, or of some of them.
 type shard struct {
 	name   string
 	folder string // its name
@@ -40,7 +40,7 @@ type shard struct {
 	health health
 }
 
-// shardName is the shard that a record belongs to: the month of receipt that its id tells. So it is known of a deletion too.
+// shardName is the first shard of those that a record belongs to: the month of receipt that its id tells. So it is known of a deletion too.
 func shardName(id record.ID) string { return index.Month(id) }
 
 // keyMark is where a shard keeps the number of the last batch that it has taken.
