@@ -39,7 +39,9 @@ type Services struct {
 	Import      func(ctx context.Context, origin string, reports []string, message io.Reader) (record.ID, error)
 	Rebuild     func(ctx context.Context, by record.Actor, progress func(Progress)) error
 	Export      func(ctx context.Context, by record.Actor, r search.ExportRequest) (*bundle.Result, error)
-	Log         *slog.Logger // nil: none
+	Notices     func() []string // what whoever looks at the archive should know of its state; nil: nothing
+	Care        func() any      // the same for programs, in full
+	Log         *slog.Logger    // nil: none
 }
 
 // Progress is one line of a long answer: what is being done, how far it is, and of how much where that is known.
@@ -91,6 +93,7 @@ func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/search", a.search)
 	mux.HandleFunc("GET /api/v1/facets", a.facets)
+	mux.HandleFunc("GET /api/v1/care", a.care)
 	mux.HandleFunc("GET /api/v1/records/{id}", a.envelope)
 	mux.HandleFunc("GET /api/v1/records/{id}/eml", a.eml)
 	mux.HandleFunc("GET /api/v1/records/{id}/inner", a.inner)
@@ -114,6 +117,16 @@ func (a *api) routes() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// care says how the archive is looked after, and what was found.
+func (a *api) care(w http.ResponseWriter, r *http.Request) {
+	if a.Care == nil {
+		a.fail(w, fmt.Errorf("care: %w", errUnavailable))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(a.Care())
 }
 
 // noRoute says what is wrong with a request that no route takes.

@@ -39,6 +39,7 @@ func frameOf(title string, q url.Values) frame {
 // searchView is what search.html shows.
 type searchView struct {
 	frame
+	Notices     []string // of the state of the archive
 	Result      *search.Result
 	Fault       *fault
 	Rows        []row
@@ -77,6 +78,9 @@ type fault struct {
 func (p *pages) searchPage(w http.ResponseWriter, r *http.Request) {
 	v := searchView{frame: frameOf("Search", r.URL.Query())}
 	v.Here = "list"
+	if p.Notices != nil {
+		v.Notices = p.Notices()
+	}
 	if v.Typed != "" {
 		v.Title = shortTitle(v.Typed) + " · Search"
 	}

@@ -46,7 +46,40 @@ type Maker struct {
 	stamped bool       // last has a token
 	known   bool       // last was looked for
 	copied  string     // the newest key in the second place
+
+	said   sync.Mutex
+	status Status // guarded by said
 }
+
+// Status is what the last try to anchor came to.
+type Status struct {
+	Time     time.Time `json:"time,omitzero"` // of the try, UTC
+	Key      string    `json:"key,omitempty"` // of the newest anchor
+	Error    string    `json:"error,omitempty"`
+	Conflict bool      `json:"conflict"` // the ledger does not go on from what the anchor before saw
+}
+
+// Status tells what the last try came to.
+func (m *Maker) Status() Status {
+	m.said.Lock()
+	defer m.said.Unlock()
+	return m.status
+}
+
+func (m *Maker) say(a *Anchor, err error) {
+	m.said.Lock()
+	defer m.said.Unlock()
+	m.status = Status{Time: m.Now().UTC(), Key: m.status.Key, Conflict: m.status.Conflict || errors.Is(err, errConflict)}
+	if a != nil {
+		m.status.Key = a.Key
+	}
+	if err != nil {
+		m.status.Error = err.Error()
+	}
+}
+
+// errConflict marks what compare has found. It stays in the status until the process ends: the anchor after it is of the new state.
+var errConflict = errors.New("the ledger does not go on from the anchor before")
 
 // NewMaker does no I/O but to read the roots.
 func NewMaker(o Options) (*Maker, error) {
@@ -92,9 +125,10 @@ func (m *Maker) Run(ctx context.Context) {
 
 // Make anchors what the logs have now, and gives the anchor: a new one, or where nothing was committed since, the last. What could not be
 // done of it is in the error; the rest is done.
-func (m *Maker) Make(ctx context.Context) (*Anchor, error) {
+func (m *Maker) Make(ctx context.Context) (a *Anchor, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer func() { m.say(a, err) }()
 	ctx, cancel := context.WithTimeout(ctx, makeWithin)
 	defer cancel()
 	if err := m.lookup(ctx); err != nil {
@@ -187,7 +221,7 @@ func (m *Maker) compare(ctx context.Context) error {
 	}
 	m.metrics.conflicts.Set(float64(len(errs)))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%s: the ledger does not go on from what it says: %w", m.last.Key, err)
+		return fmt.Errorf("%s: %w: %w", m.last.Key, errConflict, err)
 	}
 	return nil
 }

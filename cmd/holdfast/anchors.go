@@ -78,8 +78,9 @@ func (n *node) startAnchors(ctx context.Context, keys *archive.Keys) error {
 	if err != nil {
 		return err
 	}
+	n.care.anchors.Store(m)
 	n.care.Go(func() {
-		m.Run(n.caring)
+		m.Run(n.care.ctx)
 		if err := m.Close(); err != nil {
 			n.log.Warn("the second place of anchors", "err", err)
 		}

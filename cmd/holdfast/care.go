@@ -2,12 +2,27 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-archive/holdfast/archive"
+	"github.com/holdfast-archive/holdfast/archive/anchor"
+	"github.com/holdfast-archive/holdfast/archive/scrub"
 )
 
-// What a server does for its archive beside taking mail: it anchors the ledger. None of it holds up mail, and a failure of it stops nothing:
-// it is logged and counted.
+// care is what a server does for its archive beside taking mail: it anchors the ledger and reads what is stored. None of it holds up mail, and a
+// failure of it stops nothing: it is logged, counted, and shown.
+type care struct {
+	sync.WaitGroup
+	ctx context.Context
+	end context.CancelFunc
+
+	anchors atomic.Pointer[anchor.Maker] // nil: none are made
+	scrub   atomic.Pointer[scrub.Scrubber]
+}
 
 // startCare begins it.
 func (n *node) startCare(ctx context.Context) error {
@@ -15,14 +30,67 @@ func (n *node) startCare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.caring, n.endCare = context.WithCancel(context.Background())
+	n.care.ctx, n.care.end = context.WithCancel(context.Background())
+	if err := n.startScrub(keys); err != nil {
+		return err
+	}
 	return n.startAnchors(ctx, keys)
 }
 
 // stopCare ends it and waits.
 func (n *node) stopCare() {
-	if n.endCare != nil {
-		n.endCare()
+	if n.care.end != nil {
+		n.care.end()
 		n.care.Wait()
 	}
+}
+
+// startScrub reads the node's own log and that of all nodes, and what they name.
+func (n *node) startScrub(keys *archive.Keys) error {
+	s, err := scrub.New(scrub.Options{
+		Config: n.cfg.Scrub, Store: n.store, Archive: n.archive.Init().Archive, Verifier: keys.LedgerVerifier(),
+		Logs: []string{archive.LogActs, archive.NodeLog(n.cfg.Node)}, Path: filepath.Join(n.cfg.DataDir, "scrub.json"),
+		Busy: n.mail.busy, Log: n.log.With("part", "scrub"), Registry: n.reg, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	n.care.scrub.Store(s)
+	n.care.Go(func() { s.Run(n.care.ctx) })
+	return nil
+}
+
+// careStatus is what GET /api/v1/care answers.
+type careStatus struct {
+	Notices []string       `json:"notices"`
+	Scrub   *scrub.Status  `json:"scrub"`
+	Anchor  *anchor.Status `json:"anchor"` // null: no anchors are made
+}
+
+func (n *node) careStatus() careStatus {
+	c := careStatus{Notices: n.notices()}
+	if s := n.care.scrub.Load(); s != nil {
+		status := s.Status()
+		c.Scrub = &status
+	}
+	if m := n.care.anchors.Load(); m != nil {
+		status := m.Status()
+		c.Anchor = &status
+	}
+	return c
+}
+
+// notices says what whoever looks at the archive should know.
+func (n *node) notices() []string {
+	list := []string{}
+	if s := n.care.scrub.Load(); s != nil {
+		if status := s.Status(); len(status.Findings) > 0 {
+			list = append(list, fmt.Sprintf("the scrub has found %d objects altered or missing, first %s (%s). holdfast verify names them all.",
+				len(status.Findings)+status.More, status.Findings[0].Key, status.Findings[0].Kind))
+		}
+	}
+	if m := n.care.anchors.Load(); m != nil && m.Status().Conflict {
+		list = append(list, "the ledger does not go on from its last anchor: it was set back or rewritten. holdfast anchor check says where.")
+	}
+	return list
 }

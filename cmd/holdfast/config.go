@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/anchor"
 	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/scrub"
 	"github.com/holdfast-archive/holdfast/archive/timestamp"
 	"github.com/holdfast-archive/holdfast/index"
 	"github.com/holdfast-archive/holdfast/journal"
@@ -43,6 +44,7 @@ type config struct {
 	Web       web.Config            `mapstructure:"web"`
 	Retention retention.Config      `mapstructure:"retention"`
 	Anchor    anchor.Config         `mapstructure:"anchor"`
+	Scrub     scrub.Config          `mapstructure:"scrub"`
 	Log       logConfig             `mapstructure:"log"`
 
 	file     string   // where it came from; empty: embedded defaults
@@ -111,6 +113,7 @@ var defaults = map[string]any{
 	"index.dir":             "",
 	"index.own_domains":     []string{},
 	"web.address":           "127.0.0.1:8080",
+	"scrub.share":           scrub.DefaultShare,
 	"anchor.every":          anchor.DefaultEvery,
 	"anchor.store":          "",
 	"anchor.authority":      "",
@@ -277,7 +280,7 @@ func (c *config) resolve(base string) error {
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Anchor.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Anchor.Validate(), c.Scrub.Validate(), c.Log.Validate()}
 	for i, d := range c.Retention.Policies {
 		if _, err := parsePolicy(d.Query); err != nil {
 			errs = append(errs, fmt.Errorf("retention.policies[%d].query: %w", i, err))

@@ -47,6 +47,7 @@ var house = map[string][]string{
 	"archive/audit":        {"archive/record"},
 	"archive/timestamp":    {"archive/record"},
 	"archive/anchor":       {"archive/ledger", "archive/object", "archive/record", "archive/timestamp"},
+	"archive/scrub":        {"archive/ledger", "archive/object", "archive/record"},
 }
 
 // destroyers may name object.Disposer and what makes one: the sweep, the store itself, and nobody else.

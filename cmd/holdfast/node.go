@@ -57,9 +57,7 @@ type node struct {
 	cancel   func()         // ends archive and index
 	archived sync.WaitGroup // of the archive
 	done     sync.WaitGroup // of what follows the acts
-	care     sync.WaitGroup // of what startCare began
-	caring   context.Context
-	endCare  context.CancelFunc
+	care     care
 	failed   chan error // the first fault that this node can't go on with
 }
 
@@ -255,7 +253,7 @@ func (n *node) close(ctx context.Context) error {
 
 // services is what people can ask of this node.
 func (n *node) services() web.Services {
-	return web.Services{Search: n.search, BeginImport: n.beginImport, Import: n.importMessage, Rebuild: n.rebuild, Export: n.export,
+	return web.Services{Search: n.search, BeginImport: n.beginImport, Import: n.importMessage, Rebuild: n.rebuild, Export: n.export, Notices: n.notices, Care: func() any { return n.careStatus() },
 		Log: n.log.With("part", "web")}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/smtp"
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"holdfast": m
 //	settled URL                waits until everything is archived, too
 //	grab NAME regexp           sets a variable to what a group matches in the last standard output
 //	send host:port file…       sends messages by SMTP
+//	get URL regexp             waits until the answer of an HTTP server matches
+//	damage DIR                 changes a byte in the middle of the first file below a folder
 //	waitfor regexp N program…  runs a program until its output has N matches; that is the last standard output then
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -49,7 +52,7 @@ func TestScript(t *testing.T) {
 			"exit": exitScript, "expand": expandScript, "freeport": freePortScript, "reserve": reserveScript, "await": awaitScript,
 			"indexed": metricScript("\nholdfast_index_lag_entries 0\n"),
 			"settled": metricScript("\nholdfast_index_lag_entries 0\n", "\nholdfast_spool_pending_records 0\n"),
-			"grab":    grabScript, "send": sendScript, "waitfor": waitForScript,
+			"grab":    grabScript, "send": sendScript, "waitfor": waitForScript, "get": getScript, "damage": damageScript,
 		},
 	})
 }
@@ -126,6 +129,40 @@ func awaitScript(ts *testscript.TestScript, neg bool, args []string) {
 		res, err := http.Get(args[0])
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	})
+}
+
+func getScript(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2)
+	want, err := regexp.Compile(args[1])
+	ts.Check(err)
+	poll(ts, time.Minute, args[0]+" says "+args[1], func() bool {
+		res, err := http.Get(args[0])
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		return err == nil && want.Match(text)
+	})
+}
+
+func damageScript(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1)
+	done := errors.New("done")
+	err := filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || len(text) == 0 {
+			return err
+		}
+		text[len(text)/2] ^= 1
+		return errors.Join(os.Remove(path), os.WriteFile(path, text, 0o400), done)
+	})
+	if !errors.Is(err, done) {
+		ts.Fatalf("damage %s: %v", args[0], err)
+	}
 }
 
 // metricScript makes a command that waits until all these lines are among the metrics.
