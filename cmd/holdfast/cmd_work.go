@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -189,7 +190,7 @@ func rebuildCommand(o *options) *cobra.Command {
 		Use:   "rebuild",
 		Short: "Build index and local state again from the archive and the keys",
 		Long: `Build what is derived again: the catalog from the ledger, the index from the packs. Beside a running server the old index serves until
-the new one has caught up. On a node that lost its data_dir this is the whole of the recovery: store and keys are enough.`,
+the new one has caught up. One that was interrupted goes on where it was, also by itself when the server starts. On a node that lost its data_dir this is the whole of the recovery: store and keys are enough.`,
 		Example: "  holdfast rebuild",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -208,7 +209,7 @@ the new one has caught up. On a node that lost its data_dir this is the whole of
 			if err == nil && o.json {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 			} else if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), "rebuilt")
+				fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSuffix("rebuilt: "+p.sum(), ": "))
 			}
 			return errors.Join(err, c.close())
 		},

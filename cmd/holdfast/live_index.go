@@ -36,7 +36,6 @@ type liveIndex struct {
 
 	rebuilding sync.Mutex // held for as long as a rebuild runs
 	repairing  atomic.Bool
-	outdated   bool // the one in force at the start was built with other own domains
 
 	mu  sync.RWMutex // held for reading while the one in force is used
 	now *generation
@@ -47,6 +46,7 @@ type liveIndex struct {
 type generation struct {
 	dir      string
 	fresh    atomic.Bool // it was empty when it was opened, and has not caught up yet
+	outdated bool        // it was built with other own domains
 	backend  index.Backend
 	follower *index.Follower
 	cancel   context.CancelFunc
@@ -68,6 +68,9 @@ func openIndex(ctx context.Context, cfg index.Config, node string, a *archive.Ar
 	if errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrOtherLedger) {
 		log.Error("index can't be used and is built again", "err", err)
 		if dir, err = gens.Next(); err == nil {
+			err = gens.Discard()
+		}
+		if err == nil {
 			if l.now, err = l.open(ctx, dir); err == nil {
 				err = gens.Adopt(dir)
 			}
@@ -107,12 +110,11 @@ func (l *liveIndex) open(ctx context.Context, dir string) (*generation, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	l.outdated = !index.OwnDomains(cursors, l.own)
 	f := index.New(index.Options{
 		Node: l.node, Own: l.own, Backend: b, Ledger: l.archive, Busy: l.busy, Log: l.log, Metrics: l.metrics,
 		Tail: &indexTail{l.spool.Tail(), l.spool, l.archive},
 	})
-	g := &generation{dir: dir, backend: b, follower: f, done: make(chan struct{})}
+	g := &generation{dir: dir, outdated: !index.OwnDomains(cursors, l.own), backend: b, follower: f, done: make(chan struct{})}
 	g.fresh.Store(len(cursors) == 0)
 	return g, nil
 }
@@ -220,8 +222,11 @@ func (g *generation) close() error {
 func (l *liveIndex) start(ctx context.Context) {
 	l.ctx = ctx
 	l.now.start(ctx)
-	if l.outdated {
+	switch {
+	case l.now.outdated:
 		l.renew(func() { l.log.Info("index is built again: index.own_domains has changed") })
+	case l.gens.Begun():
+		l.renew(func() { l.log.Info("a rebuild of the index that was interrupted goes on") })
 	}
 }
 
@@ -281,19 +286,15 @@ func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint6
 	if now := l.current(); now.fresh.Load() { // it is being built anyway, as after a lost data_dir
 		return l.catchUp(ctx, now, progress)
 	}
-	dir, err := l.gens.Next()
-	if err != nil {
-		return err
-	}
-	g, err := l.open(ctx, dir)
+	g, err := l.openNext(ctx)
 	if err != nil {
 		return err
 	}
 	g.start(l.ctx)
-	if err := l.catchUp(ctx, g, progress); err != nil {
-		return errors.Join(err, g.close(), os.RemoveAll(dir))
+	if err := l.catchUp(ctx, g, progress); err != nil { // what there is of it is kept
+		return errors.Join(err, g.close())
 	}
-	if err := l.gens.Adopt(dir); err != nil {
+	if err := l.gens.Adopt(g.dir); err != nil {
 		return errors.Join(err, g.close())
 	}
 	l.mu.Lock()
@@ -304,6 +305,32 @@ func (l *liveIndex) rebuild(ctx context.Context, progress func(done, total uint6
 	return errors.Join(old.close(), os.RemoveAll(old.dir))
 }
 
+// openNext opens what an interrupted rebuild has made so far, or an empty index where there is nothing that can be gone on with.
+func (l *liveIndex) openNext(ctx context.Context) (*generation, error) {
+	dir, err := l.gens.Next()
+	if err != nil {
+		return nil, err
+	}
+	g, err := l.open(ctx, dir)
+	switch {
+	case errors.Is(err, index.ErrCorrupt), errors.Is(err, index.ErrOtherLedger):
+		l.log.Warn("what an interrupted rebuild left can't be used", "err", err)
+	case err != nil:
+		return nil, err
+	case !g.outdated:
+		return g, nil
+	default:
+		err = g.close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := l.gens.Discard(); err != nil {
+		return nil, err
+	}
+	return l.open(ctx, dir)
+}
+
 // catchUp waits until a new index has what the old one has, and tells how far it is.
 func (l *liveIndex) catchUp(ctx context.Context, g *generation, progress func(done, total uint64)) error {
 	began := time.Now()
@@ -311,9 +338,9 @@ func (l *liveIndex) catchUp(ctx context.Context, g *generation, progress func(do
 	for {
 		select {
 		case <-g.done:
-			return errors.New("rebuild: the node is stopping")
+			return errors.New("rebuild: the node is stopping; it goes on with the next start")
 		case <-ctx.Done():
-			return fmt.Errorf("rebuild of %s: %w", filepath.Base(g.dir), ctx.Err())
+			return fmt.Errorf("rebuild of %s was interrupted, and goes on with the next start or the next rebuild: %w", filepath.Base(g.dir), ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 		var done, total uint64

@@ -91,10 +91,14 @@ func (n *node) purgeOnSchedule(ctx context.Context) {
 	}
 }
 
-// purge takes records out of the index in force. A rebuild that runs is waited for: what it has read may be among them.
+// purge takes records out of the index in force. A rebuild that runs is waited for: what it has read may be among them. So may what one has
+// left that was interrupted: that goes, and the next begins anew.
 func (l *liveIndex) purge(ctx context.Context, ids []record.ID) error {
 	l.rebuilding.Lock()
 	defer l.rebuilding.Unlock()
+	if err := l.gens.Discard(); err != nil {
+		return err
+	}
 	if now := l.current(); now.fresh.Load() { // it is being built, and some of them may be on their way into it
 		if err := now.follower.Settle(ctx); err != nil {
 			return err

@@ -22,7 +22,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"holdfast": main}) }
+func TestMain(m *testing.M) {
+	if file := os.Getenv(rebuildEnv); file != "" {
+		fmt.Println("error:", rebuildUntilKilled(file))
+		os.Exit(1)
+	}
+	testscript.Main(m, map[string]func(){"holdfast": main})
+}
 
 // The scripts in testdata/script are how the command line behaves, to be read as a manual of it. They have some commands of their own:
 //
