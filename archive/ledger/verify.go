@@ -269,7 +269,7 @@ func (v *verification) finish(ctx context.Context) error {
 		cut = true
 	} else if cp != nil && cp.Commit+1 < v.good {
 		v.report(Behind, checkpointKey(v.log), fmt.Errorf("of commit %d, the newest is %d", cp.Commit, v.good-1))
-	} else if !v.hasCheckpoint && v.next == 1 && len(v.tiles) == 0 {
+	} else if !v.hasCheckpoint && v.next == 1 {
 		v.report(Behind, checkpointKey(v.log), errors.New("not yet published"))
 	} else if !v.hasCheckpoint {
 		v.report(Missing, checkpointKey(v.log), errors.New("commits are there"))

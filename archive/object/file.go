@@ -330,3 +330,6 @@ func explain(key string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", key, err)
 }
+
+// Dir is the folder, as it was opened.
+func (f *File) Dir() string { return f.root.Name() }

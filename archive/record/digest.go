@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // ErrDigest is returned for text that is not the lower-case hexadecimal form of a digest or nonce.
@@ -16,6 +17,13 @@ type Digest [sha256.Size]byte
 
 // Sum is the digest of b.
 func Sum(b []byte) Digest { return sha256.Sum256(b) }
+
+// SumReader is the digest of all that r gives.
+func SumReader(r io.Reader) (Digest, error) {
+	h := sha256.New()
+	_, err := io.Copy(h, r)
+	return Digest(h.Sum(nil)), err
+}
 
 // SealOf is what a ledger entry commits to: SHA-256 over the digests, joined as raw bytes, of the record's parts in their fixed order
 // (a message: message.eml, envelope.json; refused mail of which only the envelope is kept: envelope.json; a supplement or an act: its

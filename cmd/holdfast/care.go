@@ -10,11 +10,12 @@ import (
 
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/anchor"
+	"github.com/holdfast-archive/holdfast/archive/replica"
 	"github.com/holdfast-archive/holdfast/archive/scrub"
 )
 
-// care is what a server does for its archive beside taking mail: it anchors the ledger and reads what is stored. None of it holds up mail, and a
-// failure of it stops nothing: it is logged, counted, and shown.
+// care is what a server does for its archive beside taking mail: it anchors the ledger, reads what is stored, and keeps a second copy. None of
+// it holds up mail, and a failure of it stops nothing: it is logged, counted, and shown.
 type care struct {
 	sync.WaitGroup
 	ctx context.Context
@@ -33,6 +34,9 @@ func (n *node) startCare(ctx context.Context) error {
 	n.care.ctx, n.care.end = context.WithCancel(context.Background())
 	if err := n.startScrub(keys); err != nil {
 		return err
+	}
+	if n.replica != nil {
+		n.care.Go(func() { n.replica.Run(n.care.ctx) })
 	}
 	return n.startAnchors(ctx, keys)
 }
@@ -65,6 +69,8 @@ type careStatus struct {
 	Notices []string       `json:"notices"`
 	Scrub   *scrub.Status  `json:"scrub"`
 	Anchor  *anchor.Status `json:"anchor"` // null: no anchors are made
+
+	Replica *replica.Status `json:"replica"` // null: there is no second copy
 }
 
 func (n *node) careStatus() careStatus {
@@ -76,6 +82,10 @@ func (n *node) careStatus() careStatus {
 	if m := n.care.anchors.Load(); m != nil {
 		status := m.Status()
 		c.Anchor = &status
+	}
+	if n.replica != nil {
+		status := n.replica.Status()
+		c.Replica = &status
 	}
 	return c
 }
@@ -91,6 +101,12 @@ func (n *node) notices() []string {
 	}
 	if m := n.care.anchors.Load(); m != nil && m.Status().Conflict {
 		list = append(list, "the ledger does not go on from its last anchor: it was set back or rewritten. holdfast anchor check says where.")
+	}
+	if n.replica != nil {
+		if faults := n.replica.Status().Faults; len(faults) > 0 {
+			list = append(list, fmt.Sprintf("%d objects could not be copied to the second copy, first %s. holdfast replicate --repair reads both and mends.",
+				len(faults), faults[0].Key))
+		}
 	}
 	return list
 }

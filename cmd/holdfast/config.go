@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive"
 	"github.com/holdfast-archive/holdfast/archive/anchor"
 	"github.com/holdfast-archive/holdfast/archive/object"
+	"github.com/holdfast-archive/holdfast/archive/replica"
 	"github.com/holdfast-archive/holdfast/archive/scrub"
 	"github.com/holdfast-archive/holdfast/archive/timestamp"
 	"github.com/holdfast-archive/holdfast/index"
@@ -45,6 +46,7 @@ type config struct {
 	Retention retention.Config      `mapstructure:"retention"`
 	Anchor    anchor.Config         `mapstructure:"anchor"`
 	Scrub     scrub.Config          `mapstructure:"scrub"`
+	Replica   replica.Config        `mapstructure:"replica"`
 	Log       logConfig             `mapstructure:"log"`
 
 	file     string   // where it came from; empty: embedded defaults
@@ -113,6 +115,9 @@ var defaults = map[string]any{
 	"index.dir":             "",
 	"index.own_domains":     []string{},
 	"web.address":           "127.0.0.1:8080",
+	"replica.store":         "",
+	"replica.object_lock":   "none",
+	"replica.every":         replica.DefaultEvery,
 	"scrub.share":           scrub.DefaultShare,
 	"anchor.every":          anchor.DefaultEvery,
 	"anchor.store":          "",
@@ -253,6 +258,7 @@ func (c *config) resolve(base string) error {
 		c.Archive.Store = "file:" + abs(path)
 	}
 	c.Anchor.Store = object.AbsURL(c.Anchor.Store, abs)
+	c.Replica.Store = object.AbsURL(c.Replica.Store, abs)
 	if c.Anchor.AuthorityCA != "" {
 		c.Anchor.AuthorityCA = abs(c.Anchor.AuthorityCA)
 	}
@@ -280,11 +286,14 @@ func (c *config) resolve(base string) error {
 
 // Validate names every fault at once, each with its key and value.
 func (c *config) Validate() error {
-	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Anchor.Validate(), c.Scrub.Validate(), c.Log.Validate()}
+	errs := []error{c.unknownKeys(), c.Verdicts.Validate(), c.Archive.Validate(), c.Spool.Validate(), c.Queue.Validate(), c.Index.Validate(), c.Web.Validate(), c.Retention.Validate(), c.Anchor.Validate(), c.Scrub.Validate(), c.Replica.Validate(), c.Log.Validate()}
 	for i, d := range c.Retention.Policies {
 		if _, err := parsePolicy(d.Query); err != nil {
 			errs = append(errs, fmt.Errorf("retention.policies[%d].query: %w", i, err))
 		}
+	}
+	if c.Replica.Store != "" && c.Replica.Store == c.Archive.Store {
+		errs = append(errs, fmt.Errorf("replica.store: %s is archive.store: a second copy is in another place", c.Replica.Store))
 	}
 	if c.Anchor.Store != "" && c.Anchor.Store == c.Archive.Store {
 		errs = append(errs, fmt.Errorf("anchor.store: %s is archive.store: a second place is another one", c.Anchor.Store))

@@ -25,6 +25,7 @@ import (
 type governanceAPI struct{ *node }
 
 func (a *governanceAPI) routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /api/v1/replicate", governed(a.replicate))
 	mux.HandleFunc("GET /api/v1/policies", governed(a.policies))
 	mux.HandleFunc("POST /api/v1/policies", governed(a.setPolicy))
 	mux.HandleFunc("POST /api/v1/policies/remove", governed(a.removePolicy))

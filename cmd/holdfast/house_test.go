@@ -48,6 +48,7 @@ var house = map[string][]string{
 	"archive/timestamp":    {"archive/record"},
 	"archive/anchor":       {"archive/ledger", "archive/object", "archive/record", "archive/timestamp"},
 	"archive/scrub":        {"archive/ledger", "archive/object", "archive/record"},
+	"archive/replica":      {"archive"},
 }
 
 // destroyers may name object.Disposer and what makes one: the sweep, the store itself, and nobody else.

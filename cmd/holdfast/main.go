@@ -97,7 +97,7 @@ in packs on a disk or in an S3 bucket. Every record has an entry in a signed, ap
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.AddCommand(
 		initCommand(o), serveCommand(o), demoCommand(o), configCommand(o), searchCommand(o), getCommand(o), importCommand(o),
-		proofCommand(o), verifyCommand(o), anchorCommand(o), rebuildCommand(o), exportCommand(o), bundleCommand(o), queueCommand(o), retentionCommand(o), holdCommand(o), eraseCommand(o), matterCommand(o), tagCommand(o), smtpUserCommand(),
+		proofCommand(o), verifyCommand(o), anchorCommand(o), replicateCommand(o), rebuildCommand(o), exportCommand(o), bundleCommand(o), queueCommand(o), retentionCommand(o), holdCommand(o), eraseCommand(o), matterCommand(o), tagCommand(o), smtpUserCommand(),
 	)
 	wrapUsage(root)
 	return root

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-archive/holdfast/archive/bundle"
 	"github.com/holdfast-archive/holdfast/archive/object"
 	"github.com/holdfast-archive/holdfast/archive/record"
+	"github.com/holdfast-archive/holdfast/archive/replica"
 	"github.com/holdfast-archive/holdfast/journal"
 	"github.com/holdfast-archive/holdfast/journal/spool"
 	"github.com/holdfast-archive/holdfast/retention"
@@ -48,7 +49,8 @@ type node struct {
 	matters *matter.State
 	keeper  *keeper.Keeper
 	sweep   *sweep.Sweep
-	running context.Context // of archive and index; set by start
+	replica *replica.Replicator // nil: there is no second copy
+	running context.Context     // of archive and index; set by start
 
 	lengthener *keeper.Lengthener // nil: nothing is locked
 	declared   atomic.Bool        // what the configuration declares is in force
@@ -116,7 +118,12 @@ func openNode(ctx context.Context, cfg *config) (_ *node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.keeper, n.sweep = n.openKeeper(), n.openSweep()
+	n.openReplica(keys)
+	removers, err := n.removers(keys)
+	if err != nil {
+		return nil, err
+	}
+	n.keeper, n.sweep = n.openKeeper(), n.openSweep(removers)
 	n.declare(ctx)
 	n.lengthener = n.openLengthener()
 	n.search = &search.Service{Index: n.index, Archive: n.archive, Audit: n.audit, Progress: n.index.through, Now: time.Now, Sets: ruled{n}, Directions: len(n.index.own) > 0}
@@ -241,6 +248,9 @@ func (n *node) close(ctx context.Context) error {
 	}
 	if n.archive != nil {
 		errs = append(errs, n.archive.Close(ctx))
+	}
+	if n.replica != nil {
+		errs = append(errs, n.replica.Close())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

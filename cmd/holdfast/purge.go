@@ -18,11 +18,11 @@ import (
 )
 
 // openSweep makes what destroys.
-func (n *node) openSweep() *sweep.Sweep {
+func (n *node) openSweep(removers []sweep.Remover) *sweep.Sweep {
 	return sweep.New(sweep.Options{
 		Archive: n.archive, Store: n.store, URL: n.cfg.Archive.Store, Book: n.book, Rules: n.rules,
 		Header: index.HeaderDocument, Document: index.DocumentOf, Custody: n.spool.Oldest,
-		Removers: []sweep.Remover{{Name: "index", Remove: n.index.purge}},
+		Removers: removers,
 		Dir:      filepath.Join(n.cfg.DataDir, "sweep"), Node: n.cfg.Node, FourEyes: n.cfg.Retention.FourEyes,
 		Locks: n.cfg.Archive.Lock() != object.LockNone, Now: time.Now, Log: n.log.With("part", "purge"),
 	})
