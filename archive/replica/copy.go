@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"strings"
@@ -21,8 +22,9 @@ import (
 // copier is one run of Sync.
 type copier struct {
 	*Replicator
-	whole   bool // look at all commits and their packs, not at the new ones only
-	derived bool // copy what is not commits and packs, too
+	whole   bool   // look at all commits and their packs, not at the new ones only
+	derived bool   // copy what is not commits and packs, too
+	there   keySet // packs that the second copy had when this began; of a whole run
 
 	mu     sync.Mutex
 	report Report // guarded by mu
@@ -37,6 +39,11 @@ func (c *copier) run(ctx context.Context) error {
 	logs, err := ledger.Logs(ctx, c.Store)
 	if err != nil {
 		return err
+	}
+	if c.whole {
+		if err := c.lookAround(ctx); err != nil {
+			return err
+		}
 	}
 	for _, log := range logs {
 		if err := c.log(ctx, log); err != nil {
@@ -92,10 +99,8 @@ func (c *copier) log(ctx context.Context, log string) error {
 			return err
 		}
 	}
-	for _, key := range tiles {
-		if err := c.small(ctx, key); err != nil {
-			return err
-		}
+	if err := c.small(ctx, "ledger/"+log+"/tile/", tiles); err != nil {
+		return err
 	}
 	if checkpoint == nil {
 		return nil
@@ -114,7 +119,7 @@ func (c *copier) position(ctx context.Context, log string, from *ledger.Reader) 
 		return 0, nil
 	} else if errors.Is(err, ledger.ErrMissing) || errors.Is(err, ledger.ErrAltered) { // what is missing is copied, what is altered is for Repair
 		c.whole = true
-		return 0, nil
+		return 0, c.lookAround(ctx)
 	} else if isFault(err) {
 		return 0, fmt.Errorf("%w: %w", ErrOther, err)
 	} else if err != nil {
@@ -193,12 +198,8 @@ func (c *copier) begin(ctx context.Context, log string, commit *ledger.Commit) e
 
 // pack copies a pack, unless it is there or was destroyed. One that is not what the ledger says is a fault, and stays where it is.
 func (c *copier) pack(ctx context.Context, log, key string, sum record.Digest) error {
-	if c.whole {
-		if _, err := c.to.Stat(ctx, key); err == nil {
-			return nil
-		} else if !errors.Is(err, object.ErrNotFound) {
-			return err
-		}
+	if c.whole && c.there.has(key) {
+		return nil
 	}
 	b, err := stage(ctx, c.Store, key)
 	if errors.Is(err, object.ErrNotFound) || errors.Is(err, object.ErrMismatch) {
@@ -288,21 +289,28 @@ func (c *copier) created(ctx context.Context, prefix string) error {
 	if err != nil {
 		return err
 	}
+	return c.small(ctx, prefix, list)
+}
+
+// small copies small objects under a prefix that are created once, unless they are there.
+func (c *copier) small(ctx context.Context, prefix string, list []string) error {
+	there, err := keysOf(ctx, c.to, prefix)
+	if err != nil {
+		return err
+	}
 	for _, key := range list {
-		if err := c.small(ctx, key); err != nil {
+		if there.has(key) {
+			continue
+		}
+		if err := c.one(ctx, key); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// small copies a small object that is created once, unless it is there.
-func (c *copier) small(ctx context.Context, key string) error {
-	if _, err := c.to.Stat(ctx, key); err == nil {
-		return nil
-	} else if !errors.Is(err, object.ErrNotFound) {
-		return err
-	}
+// one copies one object.
+func (c *copier) one(ctx context.Context, key string) error {
 	b, err := stage(ctx, c.Store, key)
 	if errors.Is(err, object.ErrNotFound) { // a partial tile whose full one has come
 		return nil
@@ -318,6 +326,36 @@ func (c *copier) small(ctx context.Context, key string) error {
 	}
 	c.count(&c.report.Others, b.size)
 	return nil
+}
+
+// lookAround lists the packs that the second copy has: that is fewer requests than to ask for each.
+func (c *copier) lookAround(ctx context.Context) (err error) {
+	if c.there == nil {
+		c.there, err = keysOf(ctx, c.to, "packs/")
+	}
+	return err
+}
+
+// keySet is a set of keys that takes eight bytes for each: of a million packs it is kept in memory.
+type keySet map[uint64]struct{}
+
+var seed = maphash.MakeSeed()
+
+func (s keySet) has(key string) bool {
+	_, ok := s[maphash.String(seed, key)]
+	return ok
+}
+
+// keysOf lists a store.
+func keysOf(ctx context.Context, store object.Store, prefix string) (keySet, error) {
+	s := keySet{}
+	for info, err := range store.List(ctx, prefix, "") {
+		if err != nil {
+			return nil, err
+		}
+		s[maphash.String(seed, info.Key)] = struct{}{}
+	}
+	return s, nil
 }
 
 // replaced copies what may be replaced, where it differs.

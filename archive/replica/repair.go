@@ -35,8 +35,10 @@ const (
 // commit is signed and names the one before. What a tombstone names stays gone. What is well is never written over, and what is damaged in
 // both is a fault.
 func (r *Replicator) Repair(ctx context.Context, p Powers) (*Report, error) {
-	r.turn.Lock()
-	defer r.turn.Unlock()
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer r.end()
 	if p.Progress == nil {
 		p.Progress = func(uint64) {}
 	}

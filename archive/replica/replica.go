@@ -90,8 +90,8 @@ type Replicator struct {
 	Options
 	metrics *metrics
 
-	turn   sync.Mutex // one Sync or Repair at a time
-	to     Store      // guarded by turn; nil until it could be opened
+	turn   chan struct{} // holds one while a Sync or Repair runs
+	to     Store         // of whose turn it is; nil until it could be opened
 	graves map[string]*ledger.Graves
 
 	// copying is held for reading from the moment at which it is known that an object is not destroyed until it is copied.
@@ -136,7 +136,7 @@ type Mended struct {
 
 // New does no I/O.
 func New(o Options) *Replicator {
-	r := &Replicator{Options: o, graves: map[string]*ledger.Graves{}, status: Status{Faults: []Fault{}}}
+	r := &Replicator{Options: o, turn: make(chan struct{}, 1), graves: map[string]*ledger.Graves{}, status: Status{Faults: []Fault{}}}
 	r.metrics = newMetrics(o.Registry, r)
 	return r
 }
@@ -175,8 +175,10 @@ func (r *Replicator) Run(ctx context.Context) {
 func (r *Replicator) Sync(ctx context.Context) (*Report, error) { return r.sync(ctx, true, true) }
 
 func (r *Replicator) sync(ctx context.Context, whole, derived bool) (*Report, error) {
-	r.turn.Lock()
-	defer r.turn.Unlock()
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer r.end()
 	c := &copier{Replicator: r, whole: whole, derived: derived, report: Report{Repaired: []Mended{}, Faults: []Fault{}}}
 	err := c.run(ctx)
 	c.report.OK = len(c.report.Faults) == 0
@@ -224,6 +226,18 @@ func (r *Replicator) Exclude(f func() error) error {
 	return f()
 }
 
+// begin waits until no other Sync or Repair runs.
+func (r *Replicator) begin(ctx context.Context) error {
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *Replicator) end() { <-r.turn }
+
 func (r *Replicator) open(ctx context.Context) (err error) {
 	if r.to == nil {
 		r.to, err = r.Open(ctx)
@@ -231,10 +245,14 @@ func (r *Replicator) open(ctx context.Context) (err error) {
 	return err
 }
 
-// Close gives back the store of the second copy.
+// Close gives back the store of the second copy, unless a call is under way that does not end.
 func (r *Replicator) Close() error {
-	r.turn.Lock()
-	defer r.turn.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+	default:
+		return nil
+	}
+	defer r.end()
 	if c, ok := r.to.(io.Closer); ok {
 		r.to = nil
 		return c.Close()

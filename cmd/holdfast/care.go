@@ -41,11 +41,21 @@ func (n *node) startCare(ctx context.Context) error {
 	return n.startAnchors(ctx, keys)
 }
 
+// graceCare is how long a stop waits for it: a file system that hangs must not keep mail from being archived.
+const graceCare = 10 * time.Second
+
 // stopCare ends it and waits.
 func (n *node) stopCare() {
-	if n.care.end != nil {
-		n.care.end()
-		n.care.Wait()
+	if n.care.end == nil {
+		return
+	}
+	n.care.end()
+	done := make(chan struct{})
+	go func() { n.care.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(graceCare):
+		n.log.Warn("scrub, anchors or second copy do not end; the stop goes on without them")
 	}
 }
 
