@@ -14,9 +14,9 @@ var (
 	errParse = errors.New("message can't be parsed")
 )
 
-// textLimit is how much text of one message is indexed, in bytes. A message with more is marked Partial. A document takes some thirty times its
-// text while it is built, and up to ninety where no word comes twice: with 4 MiB such messages brought a node to 374 MB.
-const textLimit = 2 << 20
+// textLimit is how much text of one message is indexed, in bytes. A message with more is marked Partial. Of messages with much text there is one
+// under way at a time (Follower.document): each takes some five times its text until it is in the index.
+const textLimit = 32 << 20
 
 // documentOf makes the document of a message or of the envelope of one. There always is one: what could not be read or parsed is missing
 // from it, it is marked Partial, and the error says why: errBody, errParse. own are our domains.

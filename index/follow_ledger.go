@@ -69,7 +69,8 @@ func (r *logReader) size() uint64 {
 // run is a row of entries that lie in one pack.
 type run struct {
 	first, end uint64
-	chunks     chan *chunk // what was made of them, in order; closed after the last
+	chunks     chan *chunk   // what was made of them, in order; closed after the last
+	turn       chan struct{} // closed when it is the first in the row
 }
 
 // chunk is a part of a batch.
@@ -104,6 +105,7 @@ func (r *logReader) follow(ctx context.Context) error {
 	w := newWork("ledger")
 	err := func() error {
 		for one := range order {
+			close(one.turn)
 			for c := range one.chunks {
 				if c.err != nil {
 					return c.err
@@ -161,7 +163,7 @@ func (r *logReader) plan(ctx context.Context, order, todo chan<- *run) {
 	for got, err := range r.o.Ledger.Replay(ctx, r.name, r.next, func(*record.Entry) bool { return false }) {
 		if err != nil {
 			if one == nil || give(one, todo) && give(one, order) {
-				bad := &run{chunks: make(chan *chunk, 1)}
+				bad := &run{chunks: make(chan *chunk, 1), turn: make(chan struct{})}
 				bad.chunks <- &chunk{err: err}
 				close(bad.chunks)
 				give(bad, order)
@@ -178,7 +180,7 @@ func (r *logReader) plan(ctx context.Context, order, todo chan<- *run) {
 			one = nil
 		}
 		if one == nil {
-			one, pack = &run{first: got.N, chunks: make(chan *chunk, 1)}, ""
+			one, pack = &run{first: got.N, chunks: make(chan *chunk, 1), turn: make(chan struct{})}, ""
 		}
 		if got.Entry.Pack != "" {
 			pack = got.Entry.Pack
@@ -193,11 +195,16 @@ func (r *logReader) plan(ctx context.Context, order, todo chan<- *run) {
 // read makes chunks of a run.
 func (r *logReader) read(ctx context.Context, one *run) {
 	defer close(one.chunks)
-	c := &chunk{work: *newWork("ledger")}
+	fresh := func() *chunk {
+		c := &chunk{work: *newWork("ledger")}
+		c.turn = one.turn
+		return c
+	}
+	c := fresh()
 	give := func() bool {
 		select {
 		case one.chunks <- c:
-			c = &chunk{work: *newWork("ledger")}
+			c = fresh()
 			return true
 		case <-ctx.Done():
 			return false
@@ -301,7 +308,7 @@ func (r *logReader) index(ctx context.Context, w *work, got *archive.Replayed) e
 	case errors.Is(err, archive.ErrDestroyed):
 		return nil
 	case err == nil:
-		doc, err = documentOf(got.Item, r.o.Own)
+		doc, err = r.document(ctx, w, got.Item)
 		if err == nil || !errors.Is(err, errBody) {
 			r.incomplete(e.ID, err)
 			w.add(doc)
@@ -353,7 +360,7 @@ func (r *logReader) learn(ctx context.Context, w *work, got *archive.Replayed) e
 		}
 		if err == nil {
 			s.Item.Supplements = withSupplement(s.Item.Supplements, late)
-			if doc, err = documentOf(s.Item, r.o.Own); !errors.Is(err, errBody) {
+			if doc, err = r.document(ctx, w, s.Item); !errors.Is(err, errBody) {
 				r.incomplete(id, err)
 				w.add(doc)
 				w.known[id] = s.Item.Supplements

@@ -63,7 +63,7 @@ func (f *Follower) take(ctx context.Context, w *work, it *record.Item) {
 		return
 	}
 	if there, err := f.has(ctx, it.ID, it.Seq); err != nil || !there { // where the index doesn't answer: to add a document again is safe
-		doc, err := documentOf(it, f.o.Own)
+		doc, err := f.document(ctx, w, it)
 		if errors.Is(err, errBody) {
 			f.log.Debug("a message can't be read in the spool; it is indexed from the archive", "id", it.ID, "error", err)
 			return

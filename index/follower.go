@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -107,6 +108,7 @@ type Follower struct {
 	metrics *Metrics
 	work    chan *work
 	ready   chan struct{} // closed once the cursors have been read
+	large   chan struct{} // has room for one: whose text is a batch by itself; of this round of follow
 
 	documents, mail atomic.Int64 // applied by this process: their number, the bytes of their messages
 
@@ -147,6 +149,8 @@ type work struct {
 	tree   tlog.Tree                            // of log, at the end of the commit that has the last of them
 	source string
 	began  time.Time
+	large  bool            // it has taken the room for a large text, and gives it back once it is applied
+	turn   <-chan struct{} // closed when all that comes before is on its way to be applied; nil: it is
 
 	restored []Loss // whole again with this batch
 }
@@ -159,7 +163,7 @@ func newWork(source string) *work {
 
 func (w *work) add(d *document.Document) {
 	w.docs = append(w.docs, d)
-	w.bytes += len(d.Subject) + len(d.Body) + len(d.AttachmentText)
+	w.bytes += textOf(d)
 	w.mail += d.Size
 }
 
@@ -169,8 +173,40 @@ func (w *work) join(c *work) {
 	w.bytes += c.bytes
 	w.mail += c.mail
 	w.seqs.Or(c.seqs)
+	w.large = w.large || c.large
 	w.log, w.next, w.at, w.tree = c.log, c.next, c.at, c.tree
 }
+
+// document is documentOf for a batch. A message that may have much text waits until no other is under way: memory is bounded by one of them,
+// however many there are. Who waits has nothing in hand that the other waits for: in the ledger it is the turn of the one whose entries come first,
+// and a batch with such a text is full, and goes to be applied at once.
+func (f *Follower) document(ctx context.Context, w *work, it *record.Item) (*document.Document, error) {
+	if it.Envelope == nil || it.Envelope.Size < gatherBytes {
+		return documentOf(it, f.o.Own)
+	}
+	if w.turn != nil {
+		select {
+		case <-w.turn:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errBody, ctx.Err())
+		}
+	}
+	select {
+	case f.large <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", errBody, ctx.Err())
+	}
+	d, err := documentOf(it, f.o.Own)
+	if textOf(d) >= gatherBytes && !errors.Is(err, errBody) {
+		w.large = true
+	} else {
+		<-f.large
+	}
+	return d, err
+}
+
+// textOf is the bytes of text of a document.
+func textOf(d *document.Document) int { return len(d.Subject) + len(d.Body) + len(d.AttachmentText) }
 
 func (w *work) full() bool { return w.bytes >= gatherBytes || len(w.docs) >= gatherDocs }
 
@@ -186,6 +222,7 @@ func (f *Follower) follow(ctx context.Context) bool {
 	if !f.load(ctx) {
 		return false
 	}
+	f.large = make(chan struct{}, 1)
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -321,6 +358,9 @@ func (f *Follower) applyAll(ctx context.Context) {
 			}
 			if !f.retry(ctx, "apply a batch", func() error { return f.o.Backend.Apply(ctx, b) }) {
 				return
+			}
+			if w.large {
+				<-f.large
 			}
 			f.mu.Lock()
 			f.low = low

@@ -159,3 +159,28 @@ func TestAnIndexOfALedgerThatWasSetBack(t *testing.T) {
 		t.Errorf("found %v", got)
 	}
 }
+
+// TestLargeTextsAreIndexedWhole: 20 MB of text in a body or in an attachment are found by their last word.
+func TestLargeTextsAreIndexedWhole(t *testing.T) {
+	n, stop := runNode(t, testArchive(t))
+	text := strings.Repeat("communications departments nevertheless understanding\r\n", 20<<20/55)
+	for _, head := range []string{
+		"Subject: body\r\n\r\n",
+		"Subject: attachment\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nsmall\r\n--b\r\nContent-Type: text/plain\r\n" +
+			"Content-Disposition: attachment; filename=large.txt\r\n\r\n",
+	} {
+		if _, err := n.importMessage(t.Context(), "test", nil, strings.NewReader(head+text+"zuletzt\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.index.settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []query.Field{query.Body, query.AttachmentText} {
+		res, err := n.index.Search(t.Context(), index.Request{Query: query.Text{Field: field, Tokens: []string{"understanding", "zuletzt"}}, Limit: 9})
+		if err != nil || len(res.Hits) != 1 {
+			t.Errorf("%s: %+v, %v", field, res, err)
+		}
+	}
+	stop()
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -61,16 +62,21 @@ func (b *Backend) count(ctx context.Context, r index.CountRequest) (*index.Count
 	}
 	defer s.close(b)
 	shards := b.candidates(req)
-	sum := newTally()
+	if len(facets) > 0 {
+		b.prefetch(ctx, shards, facets)
+	}
+	var parts []*tally
 	var missing []string
+	var state strings.Builder
 	for _, c := range shards {
 		if c.Lost != 0 {
 			missing = append(missing, monthOf(c.name))
 		}
 		var t *tally
+		of := ""
 		err := ctx.Err()
 		if err == nil {
-			t, err = b.countShard(s, c, facets)
+			t, of, err = b.countShard(s, c, facets)
 		}
 		if wide := (*tooWide)(nil); errors.As(err, &wide) {
 			err = b.refuse(ctx, shards, wide)
@@ -78,35 +84,98 @@ func (b *Backend) count(ctx context.Context, r index.CountRequest) (*index.Count
 		if err != nil {
 			return nil, err
 		}
-		sum.add(t)
+		parts = append(parts, t)
+		fmt.Fprintf(&state, "%s %d %s\n", c.folder(c.name), c.Lost, of)
 	}
 	slices.Sort(missing)
 	missing = slices.Compact(missing)
+	key, remember := tallyKey{nil, fmt.Sprint(r.Top, facets, " ", r.Query)}, !asksSets(r.Query)
+	if known := b.tallies.get(key, state.String()); remember && known != nil {
+		return clone(known.counts), nil
+	}
+	sum := newTally()
+	for _, t := range parts {
+		sum.add(t)
+	}
 	counts := &index.Counts{Total: sum.total, Unknown: sum.unknown, Missing: missing, Facets: map[index.Facet]index.Spread{}}
 	for _, f := range facets {
 		counts.Facets[f] = sum.spread(f, r.Top)
 	}
+	if remember {
+		b.tallies.put(key, &remembered{state: state.String(), counts: clone(counts)})
+	}
 	return counts, nil
 }
 
-// countShard counts one shard, or remembers what it counted.
-func (b *Backend) countShard(s *search, c candidate, facets []index.Facet) (t *tally, err error) {
+// clone is for those who may change what they are given.
+func clone(c *index.Counts) *index.Counts {
+	to := *c
+	to.Missing, to.Facets = slices.Clone(c.Missing), maps.Clone(c.Facets)
+	for f, s := range to.Facets {
+		s.Values = slices.Clone(s.Values)
+		to.Facets[f] = s
+	}
+	return &to
+}
+
+// prefetch makes what the facets of addresses and times are counted with, of all shards side by side. What fails here fails again when it is used.
+func (b *Backend) prefetch(ctx context.Context, shards []candidate, facets []index.Facet) {
+	var wg sync.WaitGroup
+	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for _, c := range shards {
+		if c.Batch == 0 || ctx.Err() != nil {
+			continue
+		}
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			sh, err := b.acquire(c.name)
+			if err != nil {
+				return
+			}
+			defer b.release(sh)
+			_ = guard(func() error {
+				snap := sh.snapshot()
+				defer snap.Close()
+				for _, part := range snap.Segments() {
+					if _, err := sh.keys(part.Id(), part.Segment()); err != nil {
+						return err
+					}
+					for _, f := range facets {
+						if crowdFields[f] == nil {
+							continue
+						}
+						if _, err := sh.crowd(part.Id(), &evaluator{ctx: ctx, seg: part.Segment()}, f); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			})
+		})
+	}
+	wg.Wait()
+}
+
+// countShard counts one shard, or remembers what it counted; state is of the shard as it was counted.
+func (b *Backend) countShard(s *search, c candidate, facets []index.Facet) (t *tally, state string, err error) {
 	if c.Batch == 0 {
-		return newTally(), nil // nothing is in it yet
+		return newTally(), "", nil // nothing is in it yet
 	}
 	sh, err := b.acquire(c.name)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	s.held = append(s.held, sh)
 	err = guard(func() error {
 		snap := sh.snapshot()
 		s.snaps = append(s.snaps, snap)
 		key := tallyKey{sh, fmt.Sprint(facets, " ", s.req.Query)}
-		state := stateOf(snap)
+		state = stateOf(snap)
 		remember := !asksSets(s.req.Query)
 		if remember {
-			if t = b.tallies.get(key, state); t != nil {
+			if known := b.tallies.get(key, state); known != nil {
+				t = known.tally
 				return nil
 			}
 		}
@@ -125,14 +194,14 @@ func (b *Backend) countShard(s *search, c candidate, facets []index.Facet) (t *t
 			return nil
 		})
 		if err == nil && remember {
-			b.tallies.put(key, state, t)
+			b.tallies.put(key, &remembered{state: state, tally: t})
 		}
 		return err
 	})
 	if errors.Is(err, index.ErrCorrupt) {
-		return nil, &damage{c.name, sh.folder, err}
+		return nil, "", &damage{c.name, sh.folder, err}
 	}
-	return t, err
+	return t, state, err
 }
 
 // stateOf is the same for snapshots with the same documents: segments never change, and what is deleted stays so.
@@ -386,37 +455,51 @@ type tallies struct {
 }
 
 type tallyKey struct {
-	shard *shard // opened again, it is another
+	shard *shard // opened again, it is another; nil: the answer, of all shards
 	asked string
 }
 
+// remembered is what a shard has, or the answer of all. Neither is to be changed.
 type remembered struct {
-	state string
-	tally *tally // not to be changed
+	state  string
+	tally  *tally
+	counts *index.Counts
+}
+
+// size is how many numbers it is.
+func (r *remembered) size() int {
+	if r.tally != nil {
+		return r.tally.size()
+	}
+	n := 1
+	for _, s := range r.counts.Facets {
+		n += len(s.Values)
+	}
+	return n
 }
 
 // maxRemembered bounds the numbers of all that is remembered: a hundred bytes each, at most.
 const maxRemembered = 1 << 20
 
-func (t *tallies) get(key tallyKey, state string) *tally {
+func (t *tallies) get(key tallyKey, state string) *remembered {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r := t.known[key]; r != nil && r.state == state {
-		return r.tally
+		return r
 	}
 	return nil
 }
 
-func (t *tallies) put(key tallyKey, state string, sum *tally) {
+func (t *tallies) put(key tallyKey, r *remembered) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.known == nil {
 		t.known = map[tallyKey]*remembered{}
 	}
 	t.drop(key)
-	t.known[key] = &remembered{state, sum}
+	t.known[key] = r
 	t.order = append(t.order, key)
-	for t.size += sum.size(); t.size > maxRemembered; {
+	for t.size += r.size(); t.size > maxRemembered; {
 		t.drop(t.order[0])
 	}
 }
@@ -428,6 +511,6 @@ func (t *tallies) drop(key tallyKey) {
 		return
 	}
 	delete(t.known, key)
-	t.size -= r.tally.size()
+	t.size -= r.size()
 	t.order = slices.DeleteFunc(t.order, func(k tallyKey) bool { return k == key })
 }

@@ -161,12 +161,12 @@ func TestTalliesAreBounded(t *testing.T) {
 	}
 	keys := []tallyKey{{asked: "a"}, {asked: "b"}, {asked: "c"}, {asked: "d"}, {asked: "e"}}
 	for _, key := range keys {
-		m.put(key, "x", sum)
+		m.put(key, &remembered{state: "x", tally: sum})
 	}
 	if m.get(keys[4], "x") == nil || m.get(keys[4], "y") != nil || m.get(keys[0], "x") != nil || m.size > maxRemembered || len(m.order) != len(m.known) {
 		t.Errorf("%d remembered, %d numbers", len(m.known), m.size)
 	}
-	m.put(keys[4], "y", newTally())
+	m.put(keys[4], &remembered{state: "y", tally: newTally()})
 	if m.get(keys[4], "y") == nil || m.get(keys[4], "x") != nil {
 		t.Error("a shard that has changed is remembered as it was")
 	}

@@ -5,7 +5,9 @@ import (
 	"container/heap"
 	"fmt"
 	"slices"
+	"sort"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	segment "github.com/blevesearch/scorch_segment_api/v2"
 
 	"github.com/holdfast-archive/holdfast/archive/record"
@@ -84,6 +86,33 @@ func (p *page) offer(key int64, seg segment.Segment, number uint32) error {
 	case p.compare(key, at.id, p.places[0].key, p.places[0].id) < 0:
 		p.places[0] = at
 		heap.Fix(p, 0)
+	}
+	return nil
+}
+
+// walk offers the hits of a segment in the order of the page, from the cursor on, and ends when no more of them belong to it. So a page costs the
+// same wherever it is.
+func (p *page) walk(order []uint32, list []keys, seg segment.Segment, hits *roaring.Bitmap) error {
+	at := func(i int) uint32 { return order[i] }
+	if p.sign < 0 {
+		at = func(i int) uint32 { return order[len(order)-1-i] }
+	}
+	from := 0
+	if p.after != nil {
+		from = sort.Search(len(order), func(i int) bool { return p.ahead(list[at(i)].received, p.after.Key) >= 0 })
+	}
+	for i := from; i < len(order); i++ {
+		n := at(i)
+		key := list[n].received
+		if len(p.places) == p.limit && p.ahead(key, p.places[0].key) > 0 {
+			return nil
+		}
+		if !hits.Contains(n) {
+			continue
+		}
+		if err := p.offer(key, seg, n); err != nil {
+			return err
+		}
 	}
 	return nil
 }

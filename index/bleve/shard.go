@@ -36,6 +36,7 @@ type shard struct {
 	mu      sync.Mutex
 	columns map[uint64][]keys   // of segments, by their id; a segment never changes
 	facets  map[crowdKey]*crowd // likewise
+	orders  map[uint64][]uint32 // likewise: documents by Received
 
 	health health
 }
@@ -50,7 +51,7 @@ var keyMark = []byte("batch")
 // what is there, and a shard that lost documents must not pass for whole.
 func openShard(dir, name, folder string, queue *bleveindex.AnalysisQueue, mark uint64) (s *shard, err error) {
 	path := filepath.Join(dir, folder)
-	s = &shard{name: name, folder: folder, dir: path, columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}, gone: make(chan struct{})}
+	s = &shard{name: name, folder: folder, dir: path, columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}, orders: map[uint64][]uint32{}, gone: make(chan struct{})}
 	defer func() {
 		if r := recover(); r != nil { // bbolt does, on damage
 			s.health.forget()
