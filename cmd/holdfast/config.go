@@ -114,6 +114,7 @@ var defaults = map[string]any{
 	"index.backend":         "bleve",
 	"index.dir":             "",
 	"index.own_domains":     []string{},
+	"index.quiet_hours":     "01:00-05:00",
 	"web.address":           "127.0.0.1:8080",
 	"replica.store":         "",
 	"replica.object_lock":   "none",

@@ -27,6 +27,7 @@ type liveIndex struct {
 	gens    *index.Generations
 	node    string
 	own     []string // our domains
+	cfg     index.Config
 	archive *archive.Archive
 	spool   *spool.Spool
 	busy    func() bool // mail is coming in: indexing yields to it
@@ -59,7 +60,7 @@ func openIndex(ctx context.Context, cfg index.Config, node string, a *archive.Ar
 	if err != nil {
 		return nil, err
 	}
-	l := &liveIndex{gens: gens, node: node, own: cfg.Own(), archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg), arrive: arrive}
+	l := &liveIndex{gens: gens, node: node, own: cfg.Own(), cfg: cfg, archive: a, spool: s, busy: busy, log: log, metrics: index.NewMetrics(reg), arrive: arrive}
 	dir, err := gens.Current()
 	if err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func openIndex(ctx context.Context, cfg index.Config, node string, a *archive.Ar
 }
 
 func (l *liveIndex) open(ctx context.Context, dir string) (*generation, error) {
-	opened, err := bleve.Open(dir, bleve.Options{Log: l.log})
+	opened, err := bleve.Open(dir, bleve.Options{Log: l.log, Quiet: func() bool { return l.cfg.Quiet(time.Now()) }})
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	bleveindex "github.com/blevesearch/bleve_index_api"
 	"golang.org/x/mod/sumdb/tlog"
@@ -34,6 +35,7 @@ type Backend struct {
 	dir    string
 	queue  *bleveindex.AnalysisQueue
 	limits limits
+	quiet  func() bool
 
 	applyMu sync.Mutex // one batch at a time
 
@@ -48,6 +50,7 @@ type Backend struct {
 	log     *slog.Logger
 	closing chan struct{}
 	tended  chan struct{} // closed when tend has ended
+	merged  chan struct{} // closed when mergeInQuietHours has ended
 
 	tallies tallies
 }
@@ -64,6 +67,11 @@ type Options struct {
 	// A month's next shard is begun before one has more than so many documents, or bytes on disk; 0: 2 million, 10 GB.
 	ShardDocuments uint64
 	ShardBytes     uint64
+
+	// Quiet says that it is a quiet hour, the time for large merges; nil: it always is.
+	Quiet func() bool
+	// SmallMerge is how many documents a segment has at most that is merged outside of quiet hours; 0: 100,000.
+	SmallMerge uint64
 }
 
 // Open opens the index in a folder, making it where there is none: an index is derived, and an empty one says so by its cursors. One
@@ -84,7 +92,7 @@ func Open(dir string, o Options) (*Backend, error) {
 		return nil, errors.Join(fmt.Errorf("index: %w", err), m.db.Close())
 	}
 	b := &Backend{
-		dir: dir, limits: limits{cmp.Or(o.ShardDocuments, 2_000_000), cmp.Or(o.ShardBytes, 10<<30)}, meta: m, open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}),
+		dir: dir, limits: limits{cmp.Or(o.ShardDocuments, 2_000_000), cmp.Or(o.ShardBytes, 10<<30), cmp.Or(o.SmallMerge, 100_000)}, quiet: o.Quiet, meta: m, open: map[string]*shard{}, retired: map[*shard]bool{}, log: o.Log, closing: make(chan struct{}), tended: make(chan struct{}), merged: make(chan struct{}),
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -97,9 +105,13 @@ func Open(dir string, o Options) (*Backend, error) {
 			b.setAside(&damage{name, s.folder(name), fmt.Errorf("%w: %w", err, index.ErrCorrupt)})
 		}
 	}
-	_ = selfTest()                           // StockBuilder says how it went
+	_ = selfTest() // StockBuilder says how it went
+	if b.quiet == nil {
+		b.quiet = func() bool { return true }
+	}
 	b.queue = bleveindex.NewAnalysisQueue(1) // documents come analysed
 	go b.tend()
+	go b.mergeInQuietHours()
 	return b, nil
 }
 
@@ -115,6 +127,7 @@ func (b *Backend) Close() error {
 	b.closed = true
 	close(b.closing)
 	<-b.tended
+	<-b.merged
 	var errs []error
 	for _, s := range b.open {
 		errs = append(errs, s.close())
@@ -217,6 +230,9 @@ func (b *Backend) applyPart(name string, p *part, batch uint64) error {
 	}
 	if err == nil {
 		p.meta.Documents, p.meta.Bytes, err = s.extent()
+		b.shardsMu.Lock()
+		s.changed = time.Now()
+		b.shardsMu.Unlock()
 	}
 	if err != nil {
 		return &damage{name, s.folder, err}

@@ -50,6 +50,8 @@ type shardMeta struct {
 	Documents uint64 `json:"documents"` // after the last batch
 	Bytes     uint64 `json:"bytes"`     // likewise, of its segments
 
+	Merged uint64 `json:"merged,omitempty"` // the last batch when it was merged into one segment
+
 	Dir  string `json:"dir,omitempty"`  // its folder; empty: that of its name
 	Lost uint64 `json:"lost,omitempty"` // not 0: what was in it was lost, and is not all there again; tells one loss from another
 }

@@ -54,7 +54,7 @@ func (b *Backend) openLocked(name string) (*shard, error) {
 	b.shardsMu.Unlock()
 	b.closeIdle(idle)
 
-	s, err := openShard(b.dir, name, known.folder(name), b.queue, known.Batch)
+	s, err := openShard(b.dir, name, known.folder(name), b.queue, known.Batch, b.limits.segment)
 
 	b.shardsMu.Lock()
 	defer b.shardsMu.Unlock()

@@ -25,6 +25,7 @@ type shard struct {
 	// Guarded by Backend.shardsMu.
 	refs    int           // who uses it
 	used    time.Time     // when the last of them went
+	changed time.Time     // when a batch went there last
 	busy    chan struct{} // not nil: it is being opened or closed; closed when that is done
 	retired bool          // there is another in its place
 
@@ -49,7 +50,7 @@ var keyMark = []byte("batch")
 
 // openShard opens a shard, or makes one. Its mark must be at least what meta says: Bleve begins anew, without an error, where it can't read
 // what is there, and a shard that lost documents must not pass for whole.
-func openShard(dir, name, folder string, queue *bleveindex.AnalysisQueue, mark uint64) (s *shard, err error) {
+func openShard(dir, name, folder string, queue *bleveindex.AnalysisQueue, mark, segment uint64) (s *shard, err error) {
 	path := filepath.Join(dir, folder)
 	s = &shard{name: name, folder: folder, dir: path, columns: map[uint64][]keys{}, facets: map[crowdKey]*crowd{}, orders: map[uint64][]uint32{}, gone: make(chan struct{})}
 	defer func() {
@@ -68,6 +69,7 @@ func openShard(dir, name, folder string, queue *bleveindex.AnalysisQueue, mark u
 	}
 	ix, err := scorch.NewScorch(scorch.Name, map[string]any{
 		"path": s.dir, "bolt_timeout": lockWait.String(), "asyncErrorCallbackName": callbackName, "eventCallbackName": callbackName,
+		"scorchMergePlanOptions": map[string]any{"MaxSegmentSize": segment},
 	}, queue)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.dir, err)

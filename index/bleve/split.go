@@ -17,8 +17,8 @@ import (
 	"github.com/holdfast-archive/holdfast/index/document"
 )
 
-// limits are how large a shard becomes.
-type limits struct{ documents, bytes uint64 }
+// limits are how large a shard becomes, and the segments that are merged at any hour, in documents.
+type limits struct{ documents, bytes, segment uint64 }
 
 // A shard is named after its month, and from the second of that month on it bears a number: "2025-01", "2025-01.2". New documents go to the
 // last one. Each document is in one of them only: when it comes again, it goes from the one before.
