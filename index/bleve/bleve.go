@@ -48,6 +48,7 @@ type Backend struct {
 	retired  map[*shard]bool // whose folders are not removed yet
 
 	log     *slog.Logger
+	stock   bool // that segments are built by zapx's own builder was told; guarded by applyMu
 	closing chan struct{}
 	tended  chan struct{} // closed when tend has ended
 	merged  chan struct{} // closed when mergeInQuietHours has ended
@@ -105,7 +106,7 @@ func Open(dir string, o Options) (*Backend, error) {
 			b.setAside(&damage{name, s.folder(name), fmt.Errorf("%w: %w", err, index.ErrCorrupt)})
 		}
 	}
-	_ = selfTest() // StockBuilder says how it went
+	b.stock = selfTest() != nil // StockBuilder says why
 	if b.quiet == nil {
 		b.quiet = func() bool { return true }
 	}
@@ -183,6 +184,10 @@ func (b *Backend) applyLocked(ctx context.Context, batch index.Batch) error {
 		}
 		p.meta.Batch = next
 		touched[name] = p.meta
+	}
+	if err := StockBuilder(); err != nil && !b.stock {
+		b.stock = true
+		b.log.Error("the segment builder has failed: Bleve's own takes its place until the next start, which takes three times as long", "err", err)
 	}
 	for name, m := range b.meta.list() {
 		if m.Lost == 0 || !slices.Contains(batch.Restored, index.Loss{Month: monthOf(name), No: m.Lost}) {

@@ -21,7 +21,7 @@ import (
 const crashEnv = "HOLDFAST_TEST_INDEX_UNTIL_KILLED"
 
 func TestMain(m *testing.M) {
-	for env, run := range map[string]func(string) error{crashEnv: indexUntilKilled, purgeEnv: purgeUntilKilled} {
+	for env, run := range map[string]func(string) error{crashEnv: indexUntilKilled, purgeEnv: purgeUntilKilled, faultEnv: indexWithAFault} {
 		if dir := os.Getenv(env); dir != "" {
 			selfTest = func() error { return nil } // which takes seconds under the race detector, each time
 			if err := run(dir); err != nil {

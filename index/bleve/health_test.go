@@ -3,14 +3,20 @@ package bleve
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/blevesearch/bleve/v2/index/scorch"
+	bleveindex "github.com/blevesearch/bleve_index_api"
 
 	"github.com/holdfast-archive/holdfast/index"
+	"github.com/holdfast-archive/holdfast/index/bleve/segment"
 	"github.com/holdfast-archive/holdfast/index/document"
 	"github.com/holdfast-archive/holdfast/index/query"
 )
@@ -72,5 +78,65 @@ func TestDeadShardKeepsNobodyWaiting(t *testing.T) {
 	apply(t, b, batch)
 	if res := find(t, b, index.Request{Query: query.All{}}); res.Total != 1 {
 		t.Errorf("total %d, want 1", res.Total)
+	}
+}
+
+// A process whose segment builder fails once: set to the folder. It has one builder for all, so no other test must see that.
+const faultEnv = "HOLDFAST_TEST_INDEX_WITH_A_FAULT"
+
+// faulty is a document that panics when it is emitted first, in the own builder, and not again.
+type faulty struct {
+	emitter
+	calls int
+}
+
+func (f *faulty) Emit(to segment.Sink) {
+	if f.calls++; f.calls == 1 {
+		panic("a fault of ours")
+	}
+	f.emitter.Emit(to)
+}
+
+func indexWithAFault(dir string) error {
+	b, err := Open(dir, Options{Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := b.Apply(ctx, index.Batch{Documents: []*document.Document{numbered(0)}}); err != nil {
+		return err
+	}
+	s, err := b.acquire(shardName(numbered(0).ID))
+	if err != nil {
+		return err
+	}
+	d := numbered(3)
+	ops := bleveindex.NewBatch()
+	ops.Update(schema.Document(string(d.ID[:]), &faulty{emitter: emitter{d}}))
+	err = s.apply(ops, 2)
+	b.release(s)
+	if err != nil {
+		return err
+	}
+	for n := uint64(6); n < 12; n += 3 {
+		if err := b.Apply(ctx, index.Batch{Documents: []*document.Document{numbered(n)}}); err != nil {
+			return err
+		}
+	}
+	res, err := b.Search(ctx, index.Request{Query: query.Text{Tokens: []string{"few", "words"}}})
+	if err != nil {
+		return err
+	}
+	fmt.Println("found", res.Total)
+	return b.Close()
+}
+
+// TestABuilderThatFailsLaterIsTold once, and what it could not build is there all the same.
+func TestABuilderThatFailsLaterIsTold(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), faultEnv+"="+t.TempDir())
+	out, _ := cmd.CombinedOutput() // TestMain ends it with 1
+	if n := strings.Count(string(out), "the segment builder has failed"); n != 1 || !strings.Contains(string(out), "a fault of ours") || !strings.Contains(string(out), "found 4\n") {
+		t.Errorf("told %d times:\n%s", n, out)
 	}
 }
