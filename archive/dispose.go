@@ -168,22 +168,35 @@ type Repacked struct {
 // Repack puts the records that stay of a pack into one of its own, on the local disk: it is stored by Store. until (zero: never) and held are
 // for its key and lock. What a try before this one left is gone on with.
 func (a *Archive) Repack(ctx context.Context, p *Packed, stays func(i int) bool, until time.Time, held bool) (*Repacked, error) {
-	dir := filepath.Join(filepath.Dir(a.packDir), "sweep")
-	if err := makeDir(osFS{}, dir); err != nil {
+	base := a.repackBase(p.SHA256)
+	if err := makeDir(osFS{}, filepath.Dir(base)); err != nil {
 		return nil, fmt.Errorf("repack: %w", err)
 	}
-	base := filepath.Join(dir, p.SHA256.String()[:keyDigits])
 	if r, err := readRepacked(base); err == nil && r.Of == p.SHA256 && r.same(p, stays) {
 		return r, nil
 	}
-	if err := errors.Join(removeIfThere(base+".json"), removeIfThere(base+".pack")); err != nil {
-		return nil, fmt.Errorf("repack: %w", err)
+	if err := a.ForgetRepacked(p.SHA256); err != nil {
+		return nil, err
 	}
 	r, err := a.repack(ctx, base, p, stays, until, held)
 	if err != nil {
 		return nil, fmt.Errorf("repack %s: %w", p.Key, err)
 	}
 	return r, nil
+}
+
+// repackBase is the path, without suffix, of what stays of a pack.
+func (a *Archive) repackBase(of record.Digest) string {
+	return filepath.Join(filepath.Dir(a.packDir), "sweep", of.String()[:keyDigits])
+}
+
+// ForgetRepacked removes from the local disk what was made of the pack with this SHA-256.
+func (a *Archive) ForgetRepacked(of record.Digest) error {
+	base := a.repackBase(of)
+	if err := errors.Join(removeIfThere(base+".json"), removeIfThere(base+".pack")); err != nil {
+		return fmt.Errorf("repack: %w", err)
+	}
+	return nil
 }
 
 // same says that a pack has exactly the records that are to stay.
@@ -330,7 +343,7 @@ func (a *Archive) Bury(ctx context.Context, act *record.Act, list []Burial) erro
 		}
 		for i := range list[:n] {
 			if r := list[i].Stay; r != nil {
-				if err := errors.Join(removeIfThere(r.base+".json"), removeIfThere(r.base+".pack")); err != nil {
+				if err := a.ForgetRepacked(r.Of); err != nil {
 					return err
 				}
 			}

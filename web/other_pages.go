@@ -27,7 +27,7 @@ func (p *pages) nothingHere(w http.ResponseWriter, r *http.Request) { p.failPage
 
 // manual are the pages of help, in the order of reading. They are written to be read as they stand.
 var manual = func() (list []manualPage) {
-	for _, name := range []string{"search", "retention", "holds", "compliance", "operate", "queue", "journaling", "bundles"} {
+	for _, name := range []string{"search", "retention", "holds", "purge", "compliance", "operate", "queue", "journaling", "bundles"} {
 		text := string(mustRead("help/" + name + ".md"))
 		title, _, _ := strings.Cut(strings.TrimPrefix(text, "# "), "\n")
 		list = append(list, manualPage{name, title, text})

@@ -359,7 +359,7 @@ func (l *Lengthener) packsOf(ctx context.Context, entries []archive.Replayed, po
 	packs := map[string]*packOf{}
 	for i := range entries {
 		e := &entries[i].Entry
-		if e.Pack == "" || e.Kind != record.KindMessage && e.Kind != record.KindRefused && e.Kind != record.KindSupplement {
+		if e.Pack == "" || e.Holds() != record.KindMessage && e.Holds() != record.KindRefused && e.Holds() != record.KindSupplement {
 			continue
 		}
 		until, err := d.until(ctx, e)
@@ -391,7 +391,7 @@ type decider struct {
 func (d *decider) look(ctx context.Context, entries []archive.Replayed) error {
 	for i := range entries {
 		e := &entries[i].Entry
-		if e.Kind != record.KindMessage && e.Kind != record.KindRefused {
+		if e.Holds() != record.KindMessage && e.Holds() != record.KindRefused {
 			continue
 		}
 		if d.from.IsZero() || e.Time.Before(d.from) {
@@ -454,7 +454,7 @@ func (d *decider) find(ctx context.Context, q query.Query, start retention.Start
 // until says until when the record of an entry is to be kept. A supplement that came later is kept as long as its record.
 func (d *decider) until(ctx context.Context, e *record.Entry) (time.Time, error) {
 	received := e.Time
-	if e.Kind == record.KindSupplement {
+	if e.Holds() == record.KindSupplement {
 		received = e.ID.Time()
 		if received.Before(d.from) || !received.Before(d.before) {
 			other := decider{l: d.l, policies: d.policies, from: received.Add(-time.Second), before: received.Add(time.Second)}

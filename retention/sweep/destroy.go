@@ -302,7 +302,7 @@ func (s *Sweep) deleteAll(ctx context.Context, power object.Disposer, key string
 func (s *Sweep) move(ctx context.Context, act *record.Act, p *retention.PackOrder) error {
 	old, err := s.o.Archive.Packed(ctx, p.First)
 	if errors.Is(err, archive.ErrDestroyed) {
-		return nil // by an earlier try
+		return s.o.Archive.ForgetRepacked(p.SHA256) // by an earlier try, which may have been cut off just then
 	}
 	if err != nil {
 		return err
