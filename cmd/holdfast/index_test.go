@@ -83,8 +83,9 @@ func TestADamagedShardComesAgain(t *testing.T) {
 			f.Close()
 		}
 	}
+	// The damage may have been seen before, and mended by now: what must not be is an answer that is short and says nothing.
 	res, err := n.index.Search(t.Context(), index.Request{Query: query.All{}, Limit: 100})
-	if err != nil || len(res.Missing) == 0 {
+	if err != nil || len(res.Hits) != 60 && len(res.Missing) == 0 {
 		t.Errorf("%+v, %v", res, err)
 	}
 	if got := wholeIndex(t, n); got != 60 {
