@@ -117,10 +117,11 @@ func compare(schema *Schema, a, b segmentapi.Segment) error {
 		if !f.Options.IncludeDocValues() {
 			continue
 		}
+		states := map[segmentapi.Segment]segmentapi.DocVisitState{} // without them each value unpacks its chunk again
 		if err := compareEach(a, b, func(s segmentapi.Segment, n uint64) (list [][]byte, err error) {
-			_, err = s.(segmentapi.DocValueVisitable).VisitDocValues(n, []string{f.Name}, func(_ string, value []byte) {
+			states[s], err = s.(segmentapi.DocValueVisitable).VisitDocValues(n, []string{f.Name}, func(_ string, value []byte) {
 				list = append(list, bytes.Clone(value))
-			}, nil)
+			}, states[s])
 			return list, err
 		}); err != nil {
 			return fmt.Errorf("doc values of %s: %w", f.Name, err)
