@@ -77,7 +77,7 @@ func newFrameReader(br *bufio.Reader) (*frameReader, error) {
 	switch large := h.FrameContentSize > frameSize; {
 	case h.Skippable:
 		return nil, errSkippable
-	case !h.HasFCS, !h.HasCheckSum, h.DictionaryID != 0, h.FrameContentSize > maxRecord, large && (h.SingleSegment || h.WindowSize > maxWindow):
+	case !h.HasFCS, !h.HasCheckSum, h.DictionaryID != 0, h.FrameContentSize > maxRecord, large && h.WindowSize > maxWindow: // of a single segment the window is all of it
 		return nil, corrupt("zstd frame with a header that no pack has")
 	}
 	return &frameReader{br: br, raw: int64(h.FrameContentSize), left: h.HeaderSize}, nil

@@ -3,6 +3,7 @@ package pack
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -182,5 +183,33 @@ func TestTarMembers(t *testing.T) {
 	want := "envelope.json 1970-01-01, delivery-1.json 2026-11-23, message.eml 1970-01-01, act.json 2026-11-23,  2026-11-23"
 	if got := strings.Join(names, ", "); got != want {
 		t.Errorf("members %s, want %s", got, want)
+	}
+}
+
+// The index of a pack with very many records is larger than a frame of records may be.
+func TestAPackOfManySmallRecordsIsScanned(t *testing.T) {
+	const n = 30_000
+	var out bytes.Buffer
+	w, err := NewWriter(&out, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		text := []byte(`{"v":1}`)
+		id := record.NewID(time.Now())
+		act := record.Act{V: 1, ID: id, Kind: record.ActSearch, Time: time.Now().UTC()}
+		if text, err = json.Marshal(act); err == nil {
+			err = w.Add(&record.Item{Kind: record.KindAct, ID: id, Act: &act, ActJSON: text})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Scan(&out, nil, func(*Record) error { return nil })
+	if err != nil || got.Records != n {
+		t.Fatalf("%d records, %v", got.Records, err)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/holdfast-archive/holdfast/archive/object/objecttest"
 	"github.com/holdfast-archive/holdfast/archive/record"
 )
 
@@ -54,5 +56,41 @@ func BenchmarkDecide(b *testing.B) {
 			b.StopTimer()
 			w.must(w.close())
 		})
+	}
+}
+
+// BenchmarkDestroy destroys a million records that were decided on, in whole packs, and counts the calls to the store.
+func BenchmarkDestroy(b *testing.B) {
+	const all, atOnce = 1_000_000, 100_000
+	for b.Loop() {
+		b.StopTimer()
+		w := newWorld(b, false, false)
+		for range all / atOnce {
+			items := make([]*record.Item, atOnce)
+			for i := range items {
+				items[i] = w.message("a@x.example", "x")
+			}
+			w.reopen(items...)
+			clear(w.bodies)
+		}
+		w.now = w.now.AddDate(1, 0, 0)
+		plan, err := w.sweep.Plan(b.Context(), ada)
+		if err != nil || plan.Records < all {
+			b.Fatal(plan, err)
+		}
+		var calls atomic.Int64
+		w.store.(*objecttest.Memory).SetFault(func(objecttest.Op, string) objecttest.Fault {
+			calls.Add(1)
+			return objecttest.Fault{}
+		})
+		b.StartTimer()
+		if _, err := w.sweep.Purge(b.Context(), ada, ""); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(calls.Load()), "calls")
+		b.ReportMetric(float64(len(plan.Packs)), "packs")
+		w.must(w.close())
+		b.StartTimer()
 	}
 }
