@@ -195,10 +195,10 @@ func TestAPackOfManySmallRecordsIsScanned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range n {
-		text := []byte(`{"v":1}`)
 		id := record.NewID(time.Now())
 		act := record.Act{V: 1, ID: id, Kind: record.ActSearch, Time: time.Now().UTC()}
-		if text, err = json.Marshal(act); err == nil {
+		text, err := json.Marshal(act)
+		if err == nil {
 			err = w.Add(&record.Item{Kind: record.KindAct, ID: id, Act: &act, ActJSON: text})
 		}
 		if err != nil {

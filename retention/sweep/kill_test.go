@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -41,13 +42,17 @@ type mortal struct {
 	object.Keeper
 	power object.Disposer
 	now   func() time.Time
-	armed bool
 	kill  int // twice the number of the call, and 1 more: after it
+
+	mu    sync.Mutex // guards what follows
+	armed bool
 	calls int
 	steps []string // of all calls
 }
 
 func (s *mortal) call(step string) func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.armed {
 		return func() {}
 	}
@@ -62,6 +67,12 @@ func (s *mortal) call(step string) func() {
 			die()
 		}
 	}
+}
+
+func (s *mortal) arm(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = on
 }
 
 func die() {
@@ -137,9 +148,9 @@ func child(dir string) {
 		panic(err)
 	}
 	w.must(w.open(context.Background()))
-	s.armed = true
+	s.arm(true)
 	w.run()
-	s.armed = false
+	s.arm(false)
 	w.must(w.close())
 	fmt.Println(strings.Join(s.steps, "\n"))
 }

@@ -68,7 +68,7 @@ func TestWhatIsDueIsDestroyedAndTheRestMoved(t *testing.T) {
 		if w.there(kept.ID) {
 			t.Fatal("it is kept although the hold was released")
 		}
-		if r := w.verify(); r.Orphans != nil && len(r.Orphans) > 0 {
+		if r := w.verify(); len(r.Orphans) > 0 {
 			t.Fatalf("orphans: %v", r.Orphans)
 		}
 		// The catalog comes to the same from the ledger alone.
