@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ type shelf struct {
 	now      time.Time
 	acts     []Longer
 	fault    func(step string) error
-	asked    int // locks
+	asked    atomic.Int64 // locks
 }
 
 func newShelf(t *testing.T) *shelf {
@@ -100,7 +101,7 @@ func (s *shelf) open() *Lengthener {
 			}
 		},
 		Lock: func(ctx context.Context, key string) (object.Lock, error) {
-			s.asked++
+			s.asked.Add(1)
 			info, err := s.store.Stat(ctx, key)
 			return info.Lock, err
 		},
@@ -146,8 +147,8 @@ func TestLocksFollowPolicies(t *testing.T) {
 	if st := s.follow(); st.Extended != 0 || st.Packs != 5 || st.Entries != 11 || len(s.acts) != 0 {
 		t.Errorf("nothing to do: %+v, %d acts", st, len(s.acts))
 	}
-	asked := s.asked
-	if s.follow(); s.asked != asked {
+	asked := s.asked.Load()
+	if s.follow(); s.asked.Load() != asked {
 		t.Errorf("what is done is asked for again")
 	}
 	s.policies = s.policies.With([]retention.Policy{policy("merger", "10y")})
