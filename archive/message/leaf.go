@@ -65,6 +65,9 @@ func DecodeText(raw []byte, charset string) string {
 // HTMLText gives the text of HTML, as Message.Text has it.
 func HTMLText(html string) string { return htmlToText(html) }
 
+// CMS says what the beginning of a CMS structure tells: SMIMESigned, SMIMEEncrypted; empty: it is none that is known.
+func CMS(b []byte) string { return cms(b) }
+
 // Addresses reads a list of addresses as a field has it.
 func Addresses(s string) []Address { return appendAddresses(nil, s) }
 

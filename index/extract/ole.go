@@ -15,15 +15,15 @@ import (
 	"github.com/holdfast-archive/holdfast/index/extract/cfb"
 )
 
-// Compound files: .doc, .xls, .ppt, and the objects embedded in them, which are storages of the same form.
+// Compound files: .doc, .xls, .ppt, .msg, and the objects embedded in them, which are storages of the same form.
 
 var oleFormat = format{
 	name: "compound file",
 	is:   func(p *probe) bool { return p.prefix(cfb.Signature) },
 	types: []string{
-		"application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint", "application/x-ole-storage",
+		"application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint", "application/vnd.ms-outlook", "application/x-ole-storage",
 	},
-	ends:    []string{".doc", ".dot", ".xls", ".xlt", ".xla", ".ppt", ".pps", ".pot"},
+	ends:    []string{".doc", ".dot", ".xls", ".xlt", ".xla", ".ppt", ".pps", ".pot", ".msg", ".oft"},
 	extract: extractOLE, container: true,
 }
 
@@ -49,6 +49,8 @@ func readStorage(st *cfb.Storage, out *Output) error {
 	switch {
 	case st.Stream("EncryptedPackage") != nil, st.Stream("\x09DRMContent") != nil:
 		return ErrEncrypted
+	case st.Stream(msgProperties) != nil:
+		return readMSG(st, out)
 	case st.Stream("WordDocument") != nil:
 		read = readDOC
 	case st.Stream("Workbook") != nil || st.Stream("Book") != nil:
