@@ -370,7 +370,7 @@ func (h *holdfast) metric(name string) (sum float64, ok bool) {
 // settle waits until everything is archived and indexed.
 func (h *holdfast) settle() {
 	h.t.Helper()
-	until(h.t, 5*time.Minute, "all is archived and indexed", func() bool {
+	until(h.t, 15*time.Minute, "all is archived and indexed", func() bool {
 		pending, ok1 := h.metric("holdfast_spool_pending_records")
 		lag, ok2 := h.metric("holdfast_index_lag_entries")
 		return ok1 && ok2 && pending == 0 && lag == 0
