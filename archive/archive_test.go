@@ -349,6 +349,36 @@ func TestLateSupplementsAreShownWithTheirRecord(t *testing.T) {
 	}
 }
 
+// TestASupplementThatCameTwice: a queue that was killed between a delivery and its note of it makes the same supplement again. Both are
+// kept, in packs of their own, and nothing waits for that.
+func TestASupplementThatCameTwice(t *testing.T) {
+	b := newBench(t, false)
+	m := message(1, []byte("x\r\n"))
+	b.custody.put(m)
+	for range 2 {
+		s := supplement(m.ID, "delivery-1", record.Delivered)
+		b.custody.put(&record.Item{Kind: record.KindSupplement, ID: m.ID, Supplement: &s})
+	}
+	var log bytes.Buffer
+	a, err := archive.Open(t.Context(), archive.Options{Config: config(), Store: b.store, Keys: b.keys, DataDir: filepath.Join(b.dir, "data"), Now: time.Now,
+		Log: slog.New(slog.NewTextHandler(&log, nil)), Expiry: func(*record.Item) time.Time { return time.Time{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close(t.Context())
+	drain := make(chan struct{})
+	close(drain)
+	if err := a.Run(t.Context(), b.custody, drain); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.custody.left(); n != 0 || strings.Contains(log.String(), "can't be read") {
+		t.Errorf("%d in custody: %s", n, log.String())
+	}
+	if s, err := a.Fetch(t.Context(), m.ID); err != nil || s.Item.Delivery().Outcome != record.Delivered {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
 func TestProofIsCheckedByTlogAlone(t *testing.T) {
 	b := newBench(t, false)
 	b.fill(300)

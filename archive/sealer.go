@@ -310,7 +310,12 @@ func readable(it *record.Item) bool {
 
 func (s *sealer) packFor(ctx context.Context, it *record.Item, month string, until time.Time) (*openPack, error) {
 	if p := s.open[month]; p != nil {
-		return p, nil
+		if !p.w.Has(it) {
+			return p, nil
+		}
+		if err := s.sealOne(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	if len(s.open) >= maxOpen {
 		if err := s.sealOne(ctx, s.sorted()[0]); err != nil {

@@ -84,6 +84,21 @@ func (w *Writer) Add(it *record.Item) error {
 	return w.err
 }
 
+// Has says that a document of this record is in the pack already, as when a crash made a delivery's supplement twice: it belongs into
+// another pack.
+func (w *Writer) Has(it *record.Item) bool {
+	list, err := parts(it)
+	if err != nil {
+		return false // Add says why
+	}
+	for _, p := range list {
+		if _, twice := w.seen[recordName{it.ID, p.name}]; twice {
+			return true
+		}
+	}
+	return false
+}
+
 // Size is how many bytes have been written to the output. The open frame, at most 1 MiB before compression, is not among them.
 func (w *Writer) Size() int64 { return w.out.n }
 
