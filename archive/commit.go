@@ -185,12 +185,17 @@ func (a *Archive) committed(s *sealedPack) (bool, error) {
 	if len(s.Entries) == 0 {
 		return true, nil
 	}
-	e := &s.Entries[0]
-	it := &record.Item{Kind: e.Kind, ID: e.ID, Drop: e.Drop}
-	if e.Kind == record.KindSupplement {
-		it.Supplement = &record.SupplementDoc{Supplement: record.Supplement{Name: e.Name}}
+	for i := range s.Entries { // of all: one may be a supplement that a killed queue made twice, and whose first copy is committed
+		e := &s.Entries[i]
+		it := &record.Item{Kind: e.Kind, ID: e.ID, Drop: e.Drop}
+		if e.Kind == record.KindSupplement {
+			it.Supplement = &record.SupplementDoc{Supplement: record.Supplement{Name: e.Name}}
+		}
+		if known, err := a.catalog.has(a.log.Name(), it); err != nil || !known {
+			return false, err
+		}
 	}
-	return a.catalog.has(a.log.Name(), it)
+	return true, nil
 }
 
 func (a *Archive) settle(ctx context.Context, s *sealedPack) error {
