@@ -180,7 +180,8 @@ func (s *sealedPack) messages() (ids []record.ID) {
 	return ids
 }
 
-// committed says whether a pack's entries are in the ledger. They went there together, so the first tells for all.
+// committed says whether a pack's entries are in the ledger. They go there together: one that is missing tells that none are
+// there by this pack.
 func (a *Archive) committed(s *sealedPack) (bool, error) {
 	if len(s.Entries) == 0 {
 		return true, nil
