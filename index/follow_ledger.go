@@ -288,8 +288,8 @@ func (r *logReader) take(ctx context.Context, w *work, got *archive.Replayed) er
 	if r.months != nil {
 		return nil
 	}
-	if r.own && e.Seq > 0 {
-		w.seqs.Add(e.Seq)
+	if r.own {
+		w.account(e.Seq)
 	}
 	if r.own && e.Drop != nil {
 		w.seqs.AddRange(e.Drop.First, e.Drop.Last+1)

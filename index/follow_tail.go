@@ -17,7 +17,7 @@ func (f *Follower) followTail(ctx context.Context) {
 	}
 	for f.retry(ctx, "read the spool", next) {
 		w := f.gather(ctx, it)
-		if w.seqs.IsEmpty() {
+		if len(w.docs) == 0 && w.seqs.IsEmpty() {
 			continue // left to the ledger
 		}
 		if !f.hand(ctx, w) {
@@ -50,7 +50,7 @@ func (f *Follower) gather(ctx context.Context, it *record.Item) *work {
 func (f *Follower) take(ctx context.Context, w *work, it *record.Item) {
 	switch it.Kind {
 	case record.KindAct:
-		w.seqs.Add(it.Seq)
+		w.account(it.Seq)
 		return
 	case record.KindDropped:
 		w.seqs.AddRange(it.Drop.First, it.Drop.Last+1)
@@ -72,5 +72,5 @@ func (f *Follower) take(ctx context.Context, w *work, it *record.Item) {
 		w.add(doc)
 		w.seqOf[it.ID] = it.Seq
 	}
-	w.seqs.Add(it.Seq)
+	w.account(it.Seq)
 }

@@ -177,6 +177,13 @@ func (w *work) join(c *work) {
 	w.log, w.next, w.at, w.tree = c.log, c.next, c.at, c.tree
 }
 
+// account notes that a record of the spool is in a batch. One that bears no sequence of its own, 0, is known by its id alone.
+func (w *work) account(seq uint64) {
+	if seq > 0 {
+		w.seqs.Add(seq)
+	}
+}
+
 // document is documentOf for a batch. A message that may have much text waits until no other is under way: memory is bounded by one of them,
 // however many there are. Who waits has nothing in hand that the other waits for: in the ledger it is the turn of the one whose entries come first,
 // and a batch with such a text is full, and goes to be applied at once.
@@ -344,7 +351,8 @@ func (f *Follower) applyAll(ctx context.Context) {
 		case w := <-f.work:
 			f.mu.Lock()
 			w.docs = slices.DeleteFunc(w.docs, func(d *document.Document) bool { // the ledger was first, and may know more
-				return f.done.Contains(w.seqOf[d.ID])
+				seq := w.seqOf[d.ID] // 0: it is from the ledger, or bears a sequence of another
+				return seq > 0 && f.done.Contains(seq)
 			})
 			low := lowest(f.low, f.done, w.seqs)
 			f.mu.Unlock()

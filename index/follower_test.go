@@ -405,6 +405,40 @@ func TestASequenceGivenTwiceHidesNothing(t *testing.T) {
 	})
 }
 
+// TestWhatBearsNoSequenceHidesNothing: two processes took themselves for one node, and what the loser has in its spool comes without the
+// numbers that the ledger gave to others. All that comes from the ledger after it is found all the same.
+func TestWhatBearsNoSequenceHidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 8)
+		x := newIndex(n)
+		f, stop := run(n, x, nil)
+		defer stop()
+		foreign := n.accept()
+		subject := fmt.Sprintf("s%d", foreign.Seq)
+		n.mu.Lock()
+		n.waiting.Remove(foreign.Seq)
+		n.mu.Unlock()
+		foreign.Seq = 0
+		n.settle(foreign)
+		n.mu.Lock()
+		n.kept[foreign.ID] = subject
+		n.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		if got, ok := x.subject(foreign.ID); !ok || got != subject {
+			t.Errorf("not found out of the spool: %q, %v", got, ok)
+		}
+		for range 3 {
+			n.settle(delivered(n.accept(), record.Refused)) // these come by the ledger
+		}
+		n.archive(-1)
+		settle(t, f)
+		n.mu.Lock()
+		delete(n.kept, foreign.ID) // what the archive of this test has of it has another subject
+		n.mu.Unlock()
+		n.complete(x)
+	})
+}
+
 // TestRandomNode lets mail come, settle out of order, be archived and released, while everything fails now and then and the process
 // starts again at any time. The index must be whole at the end, its cursors right at all times, and a lag of 0 never a lie.
 func TestRandomNode(t *testing.T) {
