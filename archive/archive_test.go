@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -350,32 +351,85 @@ func TestLateSupplementsAreShownWithTheirRecord(t *testing.T) {
 }
 
 // TestASupplementThatCameTwice: a queue that was killed between a delivery and its note of it makes the same supplement again. Both are
-// kept, in packs of their own, and nothing waits for that.
+// kept, in packs of their own, and nothing waits for that; nor is the pack that begins with the second one taken for committed because the
+// first one is.
 func TestASupplementThatCameTwice(t *testing.T) {
-	b := newBench(t, false)
-	m := message(1, []byte("x\r\n"))
-	b.custody.put(m)
-	for range 2 {
-		s := supplement(m.ID, "delivery-1", record.Delivered)
-		b.custody.put(&record.Item{Kind: record.KindSupplement, ID: m.ID, Supplement: &s})
-	}
-	var log bytes.Buffer
-	a, err := archive.Open(t.Context(), archive.Options{Config: config(), Store: b.store, Keys: b.keys, DataDir: filepath.Join(b.dir, "data"), Now: time.Now,
-		Log: slog.New(slog.NewTextHandler(&log, nil)), Expiry: func(*record.Item) time.Time { return time.Time{} }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close(t.Context())
-	drain := make(chan struct{})
-	close(drain)
-	if err := a.Run(t.Context(), b.custody, drain); err != nil {
-		t.Fatal(err)
-	}
-	if n := b.custody.left(); n != 0 || strings.Contains(log.String(), "can't be read") {
-		t.Errorf("%d in custody: %s", n, log.String())
-	}
-	if s, err := a.Fetch(t.Context(), m.ID); err != nil || s.Item.Delivery().Outcome != record.Delivered {
-		t.Fatalf("%+v, %v", s, err)
+	for _, crash := range []bool{false, true} {
+		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
+			b := newBench(t, false)
+			m, behind := message(1, []byte("x\r\n")), message(2, []byte("y\r\n"))
+			b.custody.put(m)
+			for range 2 {
+				s := supplement(m.ID, "delivery-1", record.Delivered)
+				b.custody.put(&record.Item{Kind: record.KindSupplement, ID: m.ID, Supplement: &s})
+			}
+			b.custody.put(behind)
+			// The second pack comes into the store once the first is committed, or never before the crash.
+			packs, first, never := atomic.Int32{}, make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			b.store.SetFault(func(op objecttest.Op, key string) (f objecttest.Fault) {
+				switch {
+				case op == objecttest.OpCreate && strings.HasPrefix(key, "packs/"):
+					if packs.Add(1) > 1 {
+						f.Wait = first
+						if crash {
+							f.Wait = never
+						}
+					}
+				case op == objecttest.OpCreate && packs.Load() > 0:
+					once.Do(func() { close(first) })
+				}
+				return f
+			})
+			var log bytes.Buffer
+			open := func() *archive.Archive {
+				a, err := archive.Open(t.Context(), archive.Options{Config: config(), Store: b.store, Keys: b.keys, DataDir: filepath.Join(b.dir, "data"), Now: time.Now,
+					Log: slog.New(slog.NewTextHandler(&log, nil)), Expiry: func(*record.Item) time.Time { return time.Time{} }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return a
+			}
+			a := open()
+			if crash { // after the first pack is committed, while the second is sealed and not in the store
+				ctx, stop := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					a.Run(ctx, b.custody, make(chan struct{}))
+				}()
+				for end := time.Now().Add(time.Minute); packs.Load() < 2 || b.custody.left() == 4; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("the first pack is not committed")
+					}
+				}
+				stop()
+				<-ended
+				a.Close(t.Context())
+				b.custody.restart()
+				b.store.SetFault(nil)
+				a = open()
+			}
+			drain := make(chan struct{})
+			close(drain)
+			if err := a.Run(t.Context(), b.custody, drain); err != nil {
+				t.Fatal(err)
+			}
+			if n := b.custody.left(); n != 0 || strings.Contains(log.String(), "can't be read") {
+				t.Errorf("%d in custody: %s", n, log.String())
+			}
+			for _, id := range []record.ID{m.ID, behind.ID} {
+				if _, err := a.Fetch(t.Context(), id); err != nil {
+					t.Errorf("released, and not in the archive: %v", err)
+				}
+			}
+			if err := a.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if r := b.verify(); !r.OK {
+				t.Errorf("%+v", r)
+			}
+		})
 	}
 }
 
