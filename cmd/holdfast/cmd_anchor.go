@@ -32,22 +32,29 @@ each hour (anchor.every). These commands need the store and the keys alone, and 
 	return cmd
 }
 
+// withAnchors is a command over the anchors that there are, in the archive and in the second place.
+func withAnchors(o *options, do func(*cobra.Command, anchor.CheckOptions) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) (err error) {
+		cfg, err := loadConfig(o.config)
+		if err != nil {
+			return err
+		}
+		check, done, err := openAnchors(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, done()) }()
+		return do(cmd, check)
+	}
+}
+
 func anchorListCommand(o *options) *cobra.Command {
 	return addJSON(&cobra.Command{
 		Use:     "list",
 		Short:   "Which anchors there are, where, and when they were stamped",
 		Example: "  holdfast anchor list",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := loadConfig(o.config)
-			if err != nil {
-				return err
-			}
-			check, done, err := openAnchors(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
+		RunE: withAnchors(o, func(cmd *cobra.Command, check anchor.CheckOptions) error {
 			list, away, err := anchor.List(cmd.Context(), check)
 			if err != nil {
 				return err
@@ -68,7 +75,7 @@ func anchorListCommand(o *options) *cobra.Command {
 				fmt.Fprintf(out, "%s  %s  %s, in %s\n", a.Key, strings.Join(logs, ", "), stamped, strings.Join(a.Places, " and "))
 			}
 			return reached(away)
-		},
+		}),
 	}, o)
 }
 
@@ -89,16 +96,7 @@ from what it saw. A ledger that was rewritten or set back is named, and so is an
 Exit code 0: all well; 1: something found; 2: could not tell.`,
 		Example: "  holdfast anchor check --json",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			cfg, err := loadConfig(o.config)
-			if err != nil {
-				return err
-			}
-			check, done, err := openAnchors(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, done()) }()
+		RunE: withAnchors(o, func(cmd *cobra.Command, check anchor.CheckOptions) error {
 			r, err := anchor.Check(cmd.Context(), check)
 			if err != nil {
 				return err
@@ -112,7 +110,7 @@ Exit code 0: all well; 1: something found; 2: could not tell.`,
 				return exitCode{code: exitWanted}
 			}
 			return errors.Join(err, reached(r.Unreachable))
-		},
+		}),
 	}, o)
 }
 
